@@ -1,0 +1,1 @@
+"""DuckDB analyzers: spans in, AgentPerf metrics out."""

@@ -1,0 +1,409 @@
+"""The span vocabulary: every attribute, span name and enumerated value that the proxy writes and the analyzers read.
+
+Names under `gen_ai.` follow the OpenTelemetry GenAI semantic conventions (`open-telemetry/semantic-conventions-genai`,
+v0.1.0, status Development), pinned here because the constants of the Python package lag behind. Names under
+`agentperf.` are ours. `http.`, `url.`, `server.`, `user_agent.` and `error.` are the stable general conventions.
+
+Each constant says: meaning, type, and when it is set. "Call span" is the CLIENT span of one HTTP exchange (an attempt).
+Times are monotonic; a `double` in seconds unless the name says otherwise. An attribute that is not known is absent,
+never zero.
+"""
+
+from typing import Final
+
+SCOPE_NAME: Final = "otel_agentperf"
+"""Instrumentation scope of every span we write."""
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/0.1.0"
+"""Schema of the GenAI conventions that the `gen_ai.` names follow."""
+
+# --- GenAI conventions: the call -----------------------------------------------------------------------------------
+
+GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
+"""string; every GenAI span: `chat`, `text_completion`, `embeddings`, `invoke_agent`, `execute_tool`."""
+
+GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
+"""string; every call span: `openai`, `anthropic`, or what the configuration names."""
+
+GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
+"""string; only an id that the client itself sent (a session id). Inferred ids go to `agentperf.trajectory.id`."""
+
+GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
+"""string; call, run and tool spans, when the agent is known from its headers or from the launcher."""
+
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+"""string; the model the client asked for."""
+
+GEN_AI_REQUEST_STREAM: Final = "gen_ai.request.stream"
+"""boolean; only set, to true, when the client asked for a stream."""
+
+GEN_AI_REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+"""int; output token limit asked for."""
+
+GEN_AI_REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+"""double."""
+
+GEN_AI_REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+"""double."""
+
+GEN_AI_REQUEST_TOP_K: Final = "gen_ai.request.top_k"
+"""double."""
+
+GEN_AI_REQUEST_SEED: Final = "gen_ai.request.seed"
+"""int."""
+
+GEN_AI_REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+"""int; only when not 1."""
+
+GEN_AI_REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+"""string[]."""
+
+GEN_AI_REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+"""double."""
+
+GEN_AI_REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+"""double."""
+
+GEN_AI_REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+"""string; the reasoning effort asked for."""
+
+GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
+"""string; the earlier response that the request continues on the server."""
+
+GEN_AI_OUTPUT_TYPE: Final = "gen_ai.output.type"
+"""string; `text` or `json`, when the request says so."""
+
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+"""string; the provider's id of the response."""
+
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+"""string; the model that answered."""
+
+GEN_AI_RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+"""string[]; one per choice, as the server wrote them; `error` for a truncated stream."""
+
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+"""double, s; request head received to the first response body chunk."""
+
+GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+"""int; prompt tokens INCLUDING those read from and written to the cache (Anthropic's three counters are summed)."""
+
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+"""int; generated tokens, reasoning included."""
+
+GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+"""int; prompt tokens served from the cache; absent when the server did not say."""
+
+GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
+"""int; prompt tokens written to the cache; absent when the server did not say."""
+
+GEN_AI_USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+"""int; the part of the output tokens that is reasoning; absent when the server did not say."""
+
+GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
+"""string; tool spans."""
+
+GEN_AI_TOOL_TYPE: Final = "gen_ai.tool.type"
+"""string; tool spans: `function`."""
+
+GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+"""string; tool spans, when the model gave the call an id."""
+
+# Content: opt-in only (`--capture content`).
+
+GEN_AI_INPUT_MESSAGES: Final = "gen_ai.input.messages"
+"""string, JSON of the conventions' message schema; only with content capture."""
+
+GEN_AI_OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+"""string, JSON; only with content capture."""
+
+GEN_AI_SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+"""string, JSON; only with content capture."""
+
+GEN_AI_TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+"""string, JSON; only with content capture."""
+
+# --- General conventions -------------------------------------------------------------------------------------------
+
+ERROR_TYPE: Final = "error.type"
+"""string; spans that ended badly: the HTTP status as text, the provider's error type, or one of `ErrorType`."""
+
+HTTP_REQUEST_METHOD: Final = "http.request.method"
+"""string."""
+
+HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+"""int; absent when no response head was sent to the client."""
+
+URL_PATH: Final = "url.path"
+"""string; the path as forwarded, without the query (which may hold keys)."""
+
+SERVER_ADDRESS: Final = "server.address"
+"""string; the upstream's host, not the proxy's."""
+
+SERVER_PORT: Final = "server.port"
+"""int; the upstream's port."""
+
+USER_AGENT_ORIGINAL: Final = "user_agent.original"
+"""string; the client's User-Agent."""
+
+# --- Ours: where a call belongs ------------------------------------------------------------------------------------
+
+TRAJECTORY_ID: Final = "agentperf.trajectory.id"
+"""string; call, run and tool spans: one agent's work on one task."""
+
+TRAJECTORY_PARENT_ID: Final = "agentperf.trajectory.parent_id"
+"""string; the trajectory that started this one (a sub-agent's)."""
+
+TRAJECTORY_SOURCE: Final = "agentperf.trajectory.source"
+"""string; the rule that decided: `launcher`, `header`, `body`, `tool_call_id`, `prefix`, `prefix_recorded`, `new`."""
+
+TRAJECTORY_CONFIDENCE: Final = "agentperf.trajectory.confidence"
+"""double in [0, 1]; 1 for an explicit identity."""
+
+RUN_ID: Final = "agentperf.run.id"
+"""string; the agent run (one user request to its final answer) within the trajectory."""
+
+RUN_INDEX: Final = "agentperf.run.index"
+"""int, from 0 within the trajectory."""
+
+SEGMENT_INDEX: Final = "agentperf.segment.index"
+"""int, from 0; grows by one at each compaction of the context."""
+
+TURN_ID: Final = "agentperf.turn.id"
+"""string; the same on all attempts of one LLM call; the grain of the `turns` relation."""
+
+TURN_INDEX: Final = "agentperf.turn.index"
+"""int, from 0 within the trajectory; absent on auxiliary calls."""
+
+TURN_KIND: Final = "agentperf.turn.kind"
+"""string; `turn` or `auxiliary` (title, summary, router, token count)."""
+
+ATTEMPT_INDEX: Final = "agentperf.attempt.index"
+"""int, from 0; an attempt above 0 is a retry."""
+
+AGENT_DEPTH: Final = "agentperf.agent.depth"
+"""int; 0 for a root agent, 1 for its sub-agents, and so on."""
+
+TASK_ID: Final = "agentperf.task.id"
+"""string; the recorded task that a replay plays, or what the launcher names."""
+
+TASK_DOMAIN: Final = "agentperf.task.domain"
+"""string; family of the task, when told."""
+
+OUTCOME: Final = "agentperf.outcome"
+"""string; `success` or `failure`, when the launcher tells."""
+
+BENCHMARK_ID: Final = "agentperf.benchmark.id"
+"""string; one execution of a replay."""
+
+LEVEL: Final = "agentperf.level"
+"""int; concurrent agents of the benchmark level that the call belongs to."""
+
+PHASE: Final = "agentperf.phase"
+"""string; `warmup`, `steady` or `drain`."""
+
+AGENT_INDEX: Final = "agentperf.agent.index"
+"""int, from 0; which closed-loop agent of the level."""
+
+TENANT: Final = "agentperf.tenant"
+"""string, 16 hex digits; keyed hash of the credential. The key is random per store; the credential is never kept."""
+
+# --- Ours: what happened to a call ---------------------------------------------------------------------------------
+
+DIALECT: Final = "agentperf.dialect"
+"""string; wire format of the call: `openai.chat`, `anthropic.messages`, ...; absent on plain HTTP spans."""
+
+STATUS: Final = "agentperf.status"
+"""string; one of `Status`."""
+
+USAGE_SOURCE: Final = "agentperf.usage.source"
+"""string; `server`, `estimated` or `none`: who counted the tokens."""
+
+REQUEST_ID: Final = "agentperf.request.id"
+"""string; the client's `x-request-id`, else the provider's request id header, else one we made."""
+
+REQUEST_BYTES: Final = "agentperf.request.bytes"
+"""int; request body bytes as received."""
+
+RESPONSE_BYTES: Final = "agentperf.response.bytes"
+"""int; response body bytes as received from the upstream."""
+
+TIME_FIRST_CHUNK: Final = "agentperf.time.first_chunk"
+"""double, s from t0; first response body chunk read from the upstream."""
+
+TIME_FIRST_OUTPUT: Final = "agentperf.time.first_output"
+"""double, s from t0; first chunk with non-empty content, reasoning, or tool name/arguments. Streams only. This is TTFT."""
+
+TIME_FIRST_ANSWER: Final = "agentperf.time.first_answer"
+"""double, s from t0; first output chunk that is not reasoning. Streams only."""
+
+TIME_LAST_OUTPUT: Final = "agentperf.time.last_output"
+"""double, s from t0; last output chunk. Streams only."""
+
+TIME_END: Final = "agentperf.time.end"
+"""double, s from t0; the exchange ended (stream closed, error, or cancel)."""
+
+TIME_SENT: Final = "agentperf.time.sent"
+"""double, s from t0; last byte of the request handed to the upstream's socket."""
+
+UPLOAD_S: Final = "agentperf.upload_s"
+"""double, s; waited for the client to send its request body."""
+
+PROXY_OVERHEAD_S: Final = "agentperf.proxy.overhead_s"
+"""double, s; (first upstream byte written - t0 - upload) + (first byte to the client - first byte from the upstream)."""
+
+CHUNK_COUNT: Final = "agentperf.chunk.count"
+"""int; output chunks of a stream (not TCP reads)."""
+
+CHUNK_GAP_P50_S: Final = "agentperf.chunk.gap_p50_s"
+"""double, s; gaps between consecutive output chunks."""
+
+CHUNK_GAP_P95_S: Final = "agentperf.chunk.gap_p95_s"
+"""double, s."""
+
+CHUNK_GAP_P99_S: Final = "agentperf.chunk.gap_p99_s"
+"""double, s."""
+
+CHUNK_GAP_MAX_S: Final = "agentperf.chunk.gap_max_s"
+"""double, s."""
+
+PREFIX_SHARED_BYTES: Final = "agentperf.prefix.shared_bytes"
+"""int; leading message bytes of the request that an earlier turn of the trajectory already sent."""
+
+CONTEXT_SYSTEM_BYTES: Final = "agentperf.context.system_bytes"
+"""int; request bytes of the system prompt."""
+
+CONTEXT_TOOLS_BYTES: Final = "agentperf.context.tools_bytes"
+"""int; request bytes of the tool definitions."""
+
+CONTEXT_MESSAGES_BYTES: Final = "agentperf.context.messages_bytes"
+"""int; request bytes of the messages, tool results left out."""
+
+CONTEXT_TOOL_RESULTS_BYTES: Final = "agentperf.context.tool_results_bytes"
+"""int; request bytes of tool results in the messages."""
+
+MESSAGE_COUNT: Final = "agentperf.message.count"
+"""int; messages in the request."""
+
+TOOL_CALL_COUNT: Final = "agentperf.tool.call_count"
+"""int; tool calls in the response."""
+
+TOOL_DURATION_SOURCE: Final = "agentperf.tool.duration_source"
+"""string; tool spans: `gap` (end of the asking response to the request with the result) or `client`."""
+
+TOOL_ERROR: Final = "agentperf.tool.error"
+"""boolean; tool spans, only when true: the result is marked as an error."""
+
+TOOL_REPEATED: Final = "agentperf.tool.repeated"
+"""boolean; tool spans, only when true: same tool, same arguments as an earlier call of the trajectory."""
+
+TOOL_TURN_ID: Final = "agentperf.tool.turn_id"
+"""string; tool spans: `agentperf.turn.id` of the turn that asked for the tool."""
+
+FRAMES_DROPPED: Final = "agentperf.observation.dropped"
+"""int; parts of this call that the observer did not get; absent when none."""
+
+BODY_UNREAD_BYTES: Final = "agentperf.observation.unread_bytes"
+"""int; body bytes past the observation limit, passed on but not looked at; absent when none."""
+
+# --- Ours: levels of a benchmark (one span each, its bounds are the steady window) -----------------------------------
+
+LEVEL_COMPLETED: Final = "agentperf.level.completed_trajectories"
+"""int; trajectories completed inside the steady window."""
+
+LEVEL_PRESET: Final = "agentperf.level.preset"
+"""string; the rules that were played: `agentperf`, `quick`, `smoke`, or `custom`."""
+
+ACCELERATOR_COUNT: Final = "agentperf.accelerator.count"
+"""int; accelerators of the deployment, when told."""
+
+POWER_MEAN_W: Final = "agentperf.power.mean_w"
+"""double, W; mean power over the steady window, when known."""
+
+# --- Values --------------------------------------------------------------------------------------------------------
+
+OPERATION_CHAT: Final = "chat"
+OPERATION_INVOKE_AGENT: Final = "invoke_agent"
+OPERATION_EXECUTE_TOOL: Final = "execute_tool"
+
+SPAN_LEVEL: Final = "benchmark_level"
+"""Name of a level span."""
+
+KIND_TURN: Final = "turn"
+KIND_AUXILIARY: Final = "auxiliary"
+
+PHASE_WARMUP: Final = "warmup"
+PHASE_STEADY: Final = "steady"
+PHASE_DRAIN: Final = "drain"
+
+USAGE_SERVER: Final = "server"
+USAGE_ESTIMATED: Final = "estimated"
+USAGE_NONE: Final = "none"
+
+DURATION_GAP: Final = "gap"
+DURATION_CLIENT: Final = "client"
+
+
+class Status:
+    """Values of `agentperf.status`."""
+
+    OK: Final = "ok"
+    ERROR: Final = "error"
+    """An error status, an error event in the stream, or the upstream failed before the first byte."""
+    CANCELLED: Final = "cancelled"
+    """The client left before the terminal event."""
+    TRUNCATED: Final = "truncated"
+    """The upstream's stream ended without its terminal event."""
+    PARTIAL: Final = "partial"
+    """The observer missed a part of the call; what is known is right but incomplete."""
+    ABANDONED: Final = "abandoned"
+    """Runs only: no activity up to the idle limit."""
+
+
+class ErrorType:
+    """Values of `error.type` that no server gives."""
+
+    CLIENT_DISCONNECTED: Final = "client_disconnected"
+    UPSTREAM_CONNECT: Final = "upstream_connect_failed"
+    UPSTREAM_TIMEOUT: Final = "upstream_timeout"
+    UPSTREAM_RESET: Final = "upstream_reset"
+    UPSTREAM_PROTOCOL: Final = "upstream_protocol_error"
+    TRUNCATED: Final = "truncated"
+
+
+class Source:
+    """Values of `agentperf.trajectory.source`."""
+
+    LAUNCHER: Final = "launcher"
+    HEADER: Final = "header"
+    BODY: Final = "body"
+    TOOL_CALL_ID: Final = "tool_call_id"
+    PREFIX: Final = "prefix"
+    PREFIX_RECORDED: Final = "prefix_recorded"
+    NEW: Final = "new"
+
+
+# --- Launcher tags --------------------------------------------------------------------------------------------------
+
+TAG_HEADER_PREFIX: Final = "x-agentperf-"
+"""Request headers `x-agentperf-trajectory-id`, ... : tag names with `.` as `-`; removed before forwarding."""
+
+TAG_BAGGAGE_PREFIX: Final = "agentperf."
+"""W3C baggage entries `agentperf.trajectory.id=...`; removed before forwarding, other entries pass."""
+
+TAG_PATH_PREFIX: Final = "/~/"
+"""Path prefix `/~/trajectory.id=X;level=8/v1/...`; removed before forwarding."""
+
+LAUNCHER_TAGS: Final = {
+    "trajectory.id": TRAJECTORY_ID,
+    "parent.id": TRAJECTORY_PARENT_ID,
+    "agent.name": GEN_AI_AGENT_NAME,
+    "benchmark.id": BENCHMARK_ID,
+    "level": LEVEL,
+    "agent.index": AGENT_INDEX,
+    "phase": PHASE,
+    "task.id": TASK_ID,
+    "task.domain": TASK_DOMAIN,
+    "outcome": OUTCOME,
+}
+"""Tag name (without prefix) to span attribute. `level` and `agent.index` are ints."""

@@ -1,0 +1,1 @@
+"""The transparent ASGI proxy: bytes through, facts out."""

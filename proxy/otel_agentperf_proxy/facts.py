@@ -1,0 +1,133 @@
+"""What the observer knows of a call, independent of the wire format: the meeting point of dialects, trajectories and spans.
+
+Pure data. Times are CLOCK_MONOTONIC nanoseconds; None means "not known" or "did not happen". Sizes are bytes.
+No field holds prompt or completion text unless the recorder was asked for it (`content`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+AttributeValue = str | bool | int | float | Sequence[str]
+"""What an OpenTelemetry attribute can hold, as far as we use it."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Header fields in wire order, names in lower case, duplicates kept."""
+
+
+@dataclass(slots=True, frozen=True)
+class ToolCall:
+    """One tool call that a model asked for."""
+
+    id: str | None
+    name: str
+    arguments_digest: bytes
+    """Digest of the canonical arguments (parsed JSON, keys sorted; the raw text when it does not parse)."""
+    string_arguments: tuple[str, ...] = ()
+    """String values of the arguments, kept in memory only while the call waits for its result."""
+
+
+@dataclass(slots=True, frozen=True)
+class ToolResult:
+    """One tool result that a request carries."""
+
+    call_id: str | None
+    is_error: bool
+    size: int
+
+
+@dataclass(slots=True, frozen=True)
+class Message:
+    """One message of a request in canonical form.
+
+    `digest` is equal for equal meaning: `cache_control` removed, a plain string equal to one text block, JSON compared
+    parsed with sorted keys, reasoning blocks left out.
+    """
+
+    role: str
+    digest: bytes
+    size: int
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_results: tuple[ToolResult, ...] = ()
+    has_text: bool = True
+    """Holds text or media beyond tool calls and tool results."""
+
+
+@dataclass(slots=True)
+class RequestFacts:
+    """What a request body says."""
+
+    dialect: str
+    operation: str
+    provider: str
+    model: str | None = None
+    stream: bool = False
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    """Further `gen_ai.request.*` attributes, by semconv name."""
+    messages: tuple[Message, ...] = ()
+    """Without system prompts."""
+    system_bytes: int = 0
+    tools_bytes: int = 0
+    tool_count: int = 0
+    tool_result_bytes: int = 0
+    message_bytes: int = 0
+    session_id: str | None = None
+    """A conversation or session id that the body names (`metadata.user_id`, `conversation`, ...)."""
+    auxiliary: bool = False
+    """The request by itself is no turn: a title, a summary, a router prompt, a token count."""
+    content: Mapping[str, str] | None = None
+    """Opt-in content attributes by semconv name; None unless capture is on."""
+    problem: str | None = None
+    """Why the body could not be read, in a few words; the other fields are then what could be told without it."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts that a server reported; None = not reported. `input` includes cached and cache-written tokens."""
+
+    input: int | None = None
+    output: int | None = None
+    cached: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(slots=True)
+class ResponseFacts:
+    """What a response body says, with the times its parts arrived."""
+
+    id: str | None = None
+    model: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    finish_reasons: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    message_digest: bytes | None = None
+    """Canonical digest of the assistant message, comparable with `Message.digest` of the request that echoes it."""
+    terminal: bool = False
+    """The response is complete by its own format: the terminal event came, or the whole JSON body parsed."""
+    error_type: str | None = None
+    """The provider's error type, from an error body or an error event in the stream."""
+    output_ns: list[int] = field(default_factory=list)
+    """Arrival of each output chunk (content, reasoning, tool name/arguments); empty unless streamed."""
+    first_answer_ns: int | None = None
+    """Arrival of the first output chunk that is not reasoning; streams only."""
+    streamed: bool = False
+    content: Mapping[str, str] | None = None
+    problem: str | None = None
+    """Why the body could not be read, in a few words."""
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """An explicit identity: who the client says it is."""
+
+    source: str
+    """`semconv.Source.LAUNCHER`, `HEADER` or `BODY`."""
+    trajectory_id: str
+    parent_id: str | None = None
+    agent_name: str | None = None
+    session_id: str | None = None
+    """The id as the client sent it, for `gen_ai.conversation.id`."""
+    auxiliary: bool = False
+    """The client says that this call is no turn (`request_kind` and the like)."""
+    tool_durations_s: tuple[tuple[str, float], ...] = ()
+    """Durations of the previous turn's tools, told by the client: (tool name, seconds) in order."""
