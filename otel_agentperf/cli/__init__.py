@@ -1,0 +1,1 @@
+"""The command line: the door of the house, the only place that knows every room."""
