@@ -1,0 +1,20 @@
+"""Wire formats of inference calls: from bytes to facts. Pure: no I/O, no framework, no SDK.
+
+A new dialect is one module here, its entry in `DIALECTS`, and its cases in `tests/cases/dialects/`.
+"""
+
+from typing import Final
+
+from otel_agentperf_proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
+from otel_agentperf_proxy.dialects.base import Dialect, ResponseParser, plain_error_body
+from otel_agentperf_proxy.dialects.canonical import MessageCache
+from otel_agentperf_proxy.dialects.openai_chat import OpenAIChat
+
+__all__ = ["DIALECTS", "Dialect", "MessageCache", "ResponseParser", "find", "plain_error_body"]
+
+DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(), AnthropicMessages(), AnthropicCountTokens())
+
+
+def find(method: str, path: str) -> Dialect | None:
+    """The dialect of a request; `path` is without query. None: plain HTTP."""
+    return next((dialect for dialect in DIALECTS if dialect.matches(method, path)), None)

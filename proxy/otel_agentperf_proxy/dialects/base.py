@@ -1,0 +1,345 @@
+"""What a dialect is, and the course that every request body and response body takes, whatever its dialect.
+
+A dialect is one file: a `JSONDialect` that reads requests, a `BodyParser` that reads responses. Nothing here raises on
+bad input: what could not be read becomes the `problem` of the facts.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from otel_agentperf_proxy.dialects import canonical
+from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Part
+from otel_agentperf_proxy.dialects.framing import Event, Framing
+from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, decode, repair, string
+from otel_agentperf_proxy.dialects.sse import SSEFraming
+from otel_agentperf_proxy.facts import AttributeValue, Message, RequestFacts, ResponseFacts
+
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+"""A body that has to be read whole is given up above this; of a stream, this much is kept for its message."""
+
+SYSTEM_ROLES: Final = frozenset(("system", "developer"))
+
+TOO_LARGE: Final = "response too large to read"
+
+
+class ResponseParser(Protocol):
+    """Reads one response body as it comes. Never raises."""
+
+    def feed(self, time_ns: int, data: bytes) -> None:
+        """Body bytes, content coding undone, any split; `time_ns` is when they arrived."""
+        ...
+
+    def finish(self) -> ResponseFacts:
+        """The facts; idempotent."""
+        ...
+
+
+class Dialect(Protocol):
+    """A wire format of inference calls."""
+
+    @property
+    def name(self) -> str:
+        """Value of `agentperf.dialect`."""
+        ...
+
+    @property
+    def operation(self) -> str:
+        """Value of `gen_ai.operation.name`."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """Value of `gen_ai.provider.name`, unless the configuration names another."""
+        ...
+
+    def matches(self, method: str, path: str) -> bool:
+        """Whether a request (path without query) is of this dialect, whatever the base path before it."""
+        ...
+
+    def parse_request(self, body: bytes, *, content: bool = False, cache: MessageCache | None = None) -> RequestFacts:
+        """The facts of a request body. Never raises. A cache saves reading a history again."""
+        ...
+
+    def response_parser(
+        self, request: RequestFacts, status: int, content_type: str, *, content: bool = False
+    ) -> ResponseParser:
+        """A parser for the response to this request."""
+        ...
+
+    def error_body(self, status: int, message: str) -> bytes:
+        """JSON in the dialect's error shape, for errors of the proxy itself."""
+        ...
+
+
+def plain_error_body(status: int, message: str) -> bytes:
+    """JSON for errors of the proxy itself on a path of no dialect."""
+    return msgspec.json.encode({"error": {"message": message, "type": "proxy_error", "code": status}})
+
+
+def status_code_name(status: int) -> str:
+    """A machine-readable name of an HTTP status: 502 is `bad_gateway`."""
+    try:
+        return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+    except ValueError:
+        return str(status)
+
+
+_MODEL: Final = re.compile(rb'(?<!\\)"model"\s*:\s*("(?:[^"\\]|\\.){1,256}")')
+_STREAM: Final = re.compile(rb'(?<!\\)"stream"\s*:\s*true\b')
+
+
+class JSONDialect(ABC):
+    """A dialect whose requests are one JSON object, recognised by the end of the path."""
+
+    name: ClassVar[str]
+    operation: ClassVar[str]
+    provider: ClassVar[str]
+    suffix: ClassVar[str]
+
+    def matches(self, method: str, path: str) -> bool:
+        return method == "POST" and path.rstrip("/").endswith(self.suffix)
+
+    def parse_request(self, body: bytes, *, content: bool = False, cache: MessageCache | None = None) -> RequestFacts:
+        facts = RequestFacts(self.name, self.operation, self.provider)
+        try:
+            self.read_request(facts, body, content, cache)
+        except Exception as error:  # the observation of a call must not fail with its body
+            facts.problem = _problem("request", error)
+            _salvage(facts, body)
+        return facts
+
+    @abstractmethod
+    def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
+        """Fill the facts; may raise whatever hostile JSON causes."""
+
+    @abstractmethod
+    def response_parser(
+        self, request: RequestFacts, status: int, content_type: str, *, content: bool = False
+    ) -> ResponseParser: ...
+
+    @abstractmethod
+    def error_body(self, status: int, message: str) -> bytes: ...
+
+
+def _problem(what: str, error: Exception) -> str:
+    match error:
+        case RecursionError():
+            return f"{what} nested too deep"
+        case UnicodeDecodeError():
+            return f"{what} is not UTF-8"
+        case msgspec.ValidationError():
+            return f"{what} has an unexpected shape"
+        case msgspec.DecodeError() if "truncated" in str(error):
+            return f"{what} is cut off"
+        case msgspec.DecodeError():
+            return f"{what} is not JSON"
+        case _:
+            return f"{what} unreadable: {type(error).__name__}"
+
+
+def _salvage(facts: RequestFacts, body: bytes) -> None:
+    """What a body tells that is no JSON, or cut off: an unescaped quote before a key cannot be inside a string."""
+    if facts.model is None and (found := _MODEL.search(body)):
+        repaired = repair(found[1])
+        facts.model = string(msgspec.json.decode(repaired)) if repaired else None
+    facts.stream = facts.stream or _STREAM.search(body) is not None
+
+
+def fill_messages(
+    facts: RequestFacts, raws: Sequence[Raw], parse: Callable[[Raw], Message], cache: MessageCache | None
+) -> int:
+    """Put the messages into the facts, system prompts at their start apart. Returns the number of those."""
+
+    def read(raw: Raw) -> Message:
+        try:
+            return parse(raw)
+        except JSON_ERRORS:
+            return canonical.unreadable(raw)
+
+    messages = [read(raw) for raw in raws] if cache is None else cache.read(facts.dialect, raws, read)
+    leading = 0
+    while leading < len(messages) and messages[leading].role in SYSTEM_ROLES:
+        facts.system_bytes += messages[leading].size
+        leading += 1
+    facts.messages = tuple(messages[leading:])
+    size = 0
+    for message in facts.messages:
+        size += message.size
+        for result in message.tool_results:
+            facts.tool_result_bytes += result.size
+        if message.role == canonical.UNREADABLE and facts.problem is None:
+            facts.problem = "request has an unreadable message"
+    facts.message_bytes = size - facts.tool_result_bytes
+    return leading
+
+
+def set_attributes(facts: RequestFacts, values: dict[str, AttributeValue | None]) -> None:
+    """Keep the attributes that have a value."""
+    facts.attributes.update({name: value for name, value in values.items() if value is not None})
+
+
+def fill_answer(facts: ResponseFacts, choices: Sequence[Sequence[Part]], *, complete: bool) -> None:
+    """Put the tool calls of all choices and the digest of the first choice's message into the facts.
+
+    Of an answer that broke off, only calls with whole arguments count, and there is no message.
+    """
+    calls = [part for parts in choices for part in parts if isinstance(part, Call)]
+    if not complete:
+        calls = [call for call in calls if call.arguments != b"{}" and canonical.is_json(call.arguments)]
+    facts.tool_calls = tuple([canonical.tool_call(call, with_strings=True) for call in calls])
+    if complete and choices:
+        facts.message_digest = canonical.digest("assistant", choices[0])
+
+
+class BodyParser(ABC):
+    """Reads a response: as events when it is a stream, else whole at its end.
+
+    Subclasses fill `self.facts`; `self.keeping` says whether the text of the stream is still worth keeping.
+    """
+
+    def __init__(self, request: RequestFacts, status: int, content_type: str, *, content: bool = False) -> None:
+        self.facts = ResponseFacts()
+        self.content = content
+        self.keeping = True
+        self._request = request
+        self._status = status
+        self._content_type = content_type.partition(";")[0].strip().lower()
+        self._framing: Framing | None = None
+        self._decided = False
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._last_ns = 0
+        self._finished = False
+
+    @abstractmethod
+    def on_event(self, time_ns: int, event: Event) -> None:
+        """One event of a stream; may raise whatever hostile JSON causes."""
+
+    @abstractmethod
+    def on_stream_end(self) -> None:
+        """Turn what the events brought into facts."""
+
+    @abstractmethod
+    def on_body(self, body: bytes) -> None:
+        """The whole body of a successful response that is no stream; may raise."""
+
+    def choose_framing(self, head: bytes) -> Framing | None:
+        """How the body is cut into events; None when it is one document. `head` is the start of the body."""
+        if self._content_type == "text/event-stream":
+            return SSEFraming()
+        if self._content_type.endswith("json"):
+            return None
+        return SSEFraming() if head.startswith((b"data:", b"event:", b"id:", b":")) else None
+
+    def note(self, problem: str) -> None:
+        """Keep the first problem."""
+        if self.facts.problem is None:
+            self.facts.problem = problem
+
+    def feed(self, time_ns: int, data: bytes) -> None:
+        if self._finished or not data:
+            return
+        self._last_ns = time_ns
+        if not self._decided:
+            head = b"".join([*self._pieces, data]).lstrip()
+            # An event stream shows itself with its first field name, the longest of which is `event:`.
+            if len(head) < 6 and self._content_type != "text/event-stream":
+                self._collect(data)
+                return
+            data = b"".join([*self._pieces, data])
+            self._decide(head)
+        if self._framing is None:
+            self._collect(data)
+            return
+        self._size += len(data)
+        if self._size > MAX_RESPONSE_BYTES and self.keeping:
+            self.keeping = False
+            self.note(TOO_LARGE)
+        for event in self._framing.feed(data):
+            self._event(time_ns, event)
+
+    def _decide(self, head: bytes) -> None:
+        self._decided = True
+        self._framing = self.choose_framing(head)
+        self.facts.streamed = self._framing is not None and self._status < 400
+        self._pieces.clear()
+        self._size = 0
+
+    def _collect(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > MAX_RESPONSE_BYTES:
+            self.note(TOO_LARGE)
+            self._pieces.clear()
+        else:
+            self._pieces.append(data)
+
+    def _event(self, time_ns: int, event: Event) -> None:
+        try:
+            self.on_event(time_ns, event)
+        except Exception as error:  # the observation of a call must not fail with its body
+            self.note(_problem("event", error))
+
+    def finish(self) -> ResponseFacts:
+        if not self._finished:
+            self._finished = True
+            try:
+                self._finish()
+            except Exception as error:  # the observation of a call must not fail with its body
+                self.note(_problem("response", error))
+        return self.facts
+
+    def _finish(self) -> None:
+        if self._framing is not None:
+            for event in self._framing.finish():
+                # A stream cut off inside an event leaves half of one: no problem of the format.
+                if event[1] == b"[DONE]" or canonical.is_json(event[1]):
+                    self._event(self._last_ns, event)
+            if self._framing.skipped:
+                self.note(f"{self._framing.skipped} events too large to read")
+            self.on_stream_end()
+            return
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        if self._size > MAX_RESPONSE_BYTES or not body.strip():
+            return
+        if self._status >= 400:
+            self._error_body(body)
+        else:
+            self.on_body(body)
+
+    def _error_body(self, body: bytes) -> None:
+        try:
+            value = decode(_ANY, body)
+        except JSON_ERRORS:
+            self.note("error body is not JSON")
+            return
+        self.facts.terminal = True
+        self.facts.error_type = error_type(value)
+
+
+_ANY: Final = msgspec.json.Decoder()
+
+
+def error_type(value: Any) -> str | None:
+    """The provider's error type in a body or event that tells an error; None when it names none.
+
+    `{"error": {"type": ...}}` by OpenAI and Anthropic, with `code` where there is no type; `{"object": "error",
+    "type": ...}` by older vLLM.
+    """
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if error is None and value.get("object") == "error":
+        error = value
+    if isinstance(error, dict):
+        code = error.get("code")
+        if found := string(error.get("type")) or string(code):
+            return found
+        return str(code) if isinstance(code, int) and not isinstance(code, bool) else None
+    return None

@@ -1,0 +1,21 @@
+"""How a streamed body is cut into events."""
+
+from typing import Protocol
+
+Event = tuple[bytes, bytes]
+"""Event type (b"" when the framing has none or it was not said) and data."""
+
+
+class Framing(Protocol):
+    """Bytes in, events out; any split of the bytes gives the same events. Never raises."""
+
+    skipped: int
+    """Events that were too large to keep."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete."""
+        ...
+
+    def finish(self) -> list[Event]:
+        """What the end of the stream completes; its data may be cut off."""
+        ...

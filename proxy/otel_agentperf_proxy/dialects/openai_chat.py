@@ -1,0 +1,361 @@
+"""OpenAI chat completions: `POST .../chat/completions`, as OpenAI, vLLM, SGLang, OpenRouter and others speak it."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from otel_agentperf import semconv
+from otel_agentperf_proxy.dialects import auxiliary, canonical, content
+from otel_agentperf_proxy.dialects.base import (
+    BodyParser,
+    JSONDialect,
+    error_type,
+    fill_answer,
+    fill_messages,
+    set_attributes,
+    status_code_name,
+)
+from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Part, Reasoning, Text
+from otel_agentperf_proxy.dialects.framing import Event
+from otel_agentperf_proxy.dialects.openai_messages import answer_parts, content_parts, message, read_message, read_usage
+from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, fields, integer, number, string, strings
+from otel_agentperf_proxy.facts import RequestFacts
+
+DONE: Final = b"[DONE]"
+UNNAMED_ERROR: Final = "error"
+"""Error type of an error event that names none."""
+
+
+class _Request(Struct):
+    model: Shallow = None
+    messages: Shallow = None
+    tools: Shallow = None
+    functions: Shallow = None
+    stream: Shallow = None
+    max_tokens: Shallow = None
+    max_completion_tokens: Shallow = None
+    temperature: Shallow = None
+    top_p: Shallow = None
+    top_k: Shallow = None
+    seed: Shallow = None
+    n: Shallow = None
+    stop: Shallow = None
+    frequency_penalty: Shallow = None
+    presence_penalty: Shallow = None
+    reasoning_effort: Shallow = None
+    reasoning: Shallow = None
+    response_format: Shallow = None
+
+
+_REQUEST: Final = msgspec.json.Decoder(_Request)
+_JSON: Final = msgspec.json.Encoder()
+
+
+class OpenAIChat(JSONDialect):
+    """The dialect `openai.chat`."""
+
+    name: ClassVar = "openai.chat"
+    operation: ClassVar = semconv.OPERATION_CHAT
+    provider: ClassVar = "openai"
+    suffix: ClassVar = "/chat/completions"
+
+    def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
+        request = decode(_REQUEST, body)
+        facts.model = string(request.model)
+        facts.stream = request.stream is True
+        raws = request.messages if isinstance(request.messages, list) else []
+        if request.messages is not None and not isinstance(request.messages, list):
+            facts.problem = "request messages are no list"
+        tools = request.tools if isinstance(request.tools, list) else request.functions
+        tools = tools if isinstance(tools, list) else []
+        facts.tool_count = len(tools)
+        facts.tools_bytes = sum([len(tool) for tool in tools])
+        max_tokens = integer(request.max_completion_tokens)
+        max_tokens = integer(request.max_tokens) if max_tokens is None else max_tokens
+        choices = integer(request.n)
+        set_attributes(
+            facts,
+            {
+                semconv.GEN_AI_REQUEST_MAX_TOKENS: max_tokens,
+                semconv.GEN_AI_REQUEST_TEMPERATURE: number(request.temperature),
+                semconv.GEN_AI_REQUEST_TOP_P: number(request.top_p),
+                semconv.GEN_AI_REQUEST_TOP_K: number(request.top_k),
+                semconv.GEN_AI_REQUEST_SEED: integer(request.seed),
+                semconv.GEN_AI_REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
+                semconv.GEN_AI_REQUEST_STOP_SEQUENCES: strings(request.stop),
+                semconv.GEN_AI_REQUEST_FREQUENCY_PENALTY: number(request.frequency_penalty),
+                semconv.GEN_AI_REQUEST_PRESENCE_PENALTY: number(request.presence_penalty),
+                semconv.GEN_AI_REQUEST_REASONING_LEVEL: string(request.reasoning_effort)
+                or string(fields(request.reasoning).get("effort")),
+                semconv.GEN_AI_OUTPUT_TYPE: _output_type(request.response_format),
+            },
+        )
+        leading = fill_messages(facts, raws, message, cache)
+        if not tools and len(raws) > leading:
+            system = bytes(raws[0]) if leading else b""
+            facts.auxiliary = auxiliary.matches(system, bytes(raws[leading]), bytes(raws[-1]), max_tokens)
+        if content:
+            facts.content = _content_attributes(raws, tools)
+
+    def response_parser(
+        self, request: RequestFacts, status: int, content_type: str, *, content: bool = False
+    ) -> "OpenAIChatParser":
+        return OpenAIChatParser(request, status, content_type, content=content)
+
+    def error_body(self, status: int, message: str) -> bytes:
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": status_code_name(status)}
+        return msgspec.json.encode({"error": error})
+
+
+def _output_type(value: Shallow) -> str | None:
+    match fields(value).get("type"):
+        case "json_object" | "json_schema":
+            return "json"
+        case "text":
+            return "text"
+    return None
+
+
+def _content_attributes(raws: Sequence[Raw], tools: Sequence[Raw]) -> dict[str, str]:
+    messages = []
+    for raw in raws:
+        try:
+            role, parts, _ = read_message(raw)
+        except JSON_ERRORS:
+            continue
+        messages.append(content.message(role, parts))
+    result = {semconv.GEN_AI_INPUT_MESSAGES: content.encode(messages)}
+    if tools:
+        result[semconv.GEN_AI_TOOL_DEFINITIONS] = content.definitions(tools)
+    return result
+
+
+class _Delta(Struct, gc=False):
+    content: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    tool_calls: Any = None
+    refusal: Any = None
+    function_call: Any = None
+
+
+class _ChunkChoice(Struct, gc=False):
+    index: Any = 0
+    delta: _Delta | None = None
+    finish_reason: Any = None
+
+
+class _Chunk(Struct):
+    id: Any = None
+    model: Any = None
+    choices: list[_ChunkChoice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+    type: Any = None
+    code: Any = None
+
+
+class _Choice(Struct):
+    index: Any = 0
+    message: Raw = Raw(b"{}")
+    finish_reason: Any = None
+
+
+class _Completion(Struct):
+    id: Any = None
+    model: Any = None
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+    type: Any = None
+    code: Any = None
+
+
+_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)
+
+
+class _OpenCall:
+    """A tool call while its fragments come."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.name = ""
+        self.arguments: list[str] = []
+
+
+class _OpenChoice:
+    """A choice while its chunks come."""
+
+    __slots__ = ("calls", "calls_by_index", "finish_reason", "reasoning", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: list[_OpenCall] = []
+        self.calls_by_index: dict[Any, _OpenCall] = {}
+        self.finish_reason: str | None = None
+
+    def parts(self) -> list[Part]:
+        parts: list[Part] = []
+        if self.reasoning:
+            parts.append(Reasoning("".join(self.reasoning)))
+        parts.append(Text("".join(self.texts)))
+        parts += [
+            Call(call.id, call.name, canonical.arguments("".join(call.arguments))) for call in self.calls if call.name
+        ]
+        return parts
+
+
+class OpenAIChatParser(BodyParser):
+    """Reads a chat completion, streamed or not."""
+
+    def __init__(self, request: RequestFacts, status: int, content_type: str, *, content: bool = False) -> None:
+        super().__init__(request, status, content_type, content=content)
+        self._choices: dict[int, _OpenChoice] = {}
+        expected = request.attributes.get(semconv.GEN_AI_REQUEST_CHOICE_COUNT, 1)
+        self._expected_choices = expected if isinstance(expected, int) else 1
+        self._done = False
+
+    def on_event(self, time_ns: int, event: Event) -> None:
+        data = event[1]
+        if data == DONE:
+            self._done = True
+            return
+        facts = self.facts
+        chunk = decode(_CHUNK, data)
+        if facts.id is None:
+            facts.id = string(chunk.id)
+        if facts.model is None:
+            facts.model = string(chunk.model)
+        if chunk.usage is not None:
+            read_usage(chunk.usage, facts.usage)
+        if chunk.error is not None or chunk.object == "error":
+            facts.error_type = _chunk_error(chunk)
+        if not chunk.choices:
+            return
+        output = answer = False
+        for item in chunk.choices:
+            index = item.index if isinstance(item.index, int) else 0
+            choice = self._choices.get(index)
+            if choice is None:
+                choice = self._choices[index] = _OpenChoice()
+            if isinstance(item.finish_reason, str):
+                choice.finish_reason = item.finish_reason
+            if item.delta is not None:
+                reasons, answers = self._delta(choice, item.delta)
+                output = output or reasons or answers
+                answer = answer or answers
+        if output:
+            facts.output_ns.append(time_ns)
+            if answer and facts.first_answer_ns is None:
+                facts.first_answer_ns = time_ns
+
+    def _delta(self, choice: _OpenChoice, delta: _Delta) -> tuple[bool, bool]:
+        """Whether the delta holds reasoning, and whether it holds other output."""
+        reasons = answers = False
+        # vLLM sends the same text under both names for a while: one of them counts.
+        reasoning = string(delta.reasoning_content) or string(delta.reasoning)
+        text = delta.content
+        if text:
+            if isinstance(text, list):
+                # Mistral streams reasoning as blocks of the content.
+                parts = content_parts([Raw(_JSON.encode(block)) for block in text])
+                reasoning = "".join([part.text for part in parts if isinstance(part, Reasoning)]) or reasoning
+                text = "".join([part.text for part in parts if isinstance(part, Text)])
+            if isinstance(text, str) and text:
+                answers = True
+                if self.keeping:
+                    choice.texts.append(text)
+        if reasoning:
+            reasons = True
+            if self.content and self.keeping:
+                choice.reasoning.append(reasoning)
+        if refusal := string(delta.refusal):
+            answers = True
+            if self.keeping:
+                choice.texts.append(refusal)
+        if isinstance(delta.tool_calls, list):
+            for fragment in delta.tool_calls:
+                if isinstance(fragment, dict) and self._fragment(choice, fragment):
+                    answers = True
+        if isinstance(delta.function_call, dict) and self._fragment(
+            choice, {"index": "function_call", "function": delta.function_call}
+        ):
+            answers = True
+        return reasons, answers
+
+    def _fragment(self, choice: _OpenChoice, fragment: dict[str, Any]) -> bool:
+        """Take a fragment of a tool call; whether it holds a name or arguments."""
+        function = fragment.get("function") or fragment.get("custom")
+        function = function if isinstance(function, dict) else {}
+        name = string(function.get("name"))
+        arguments = function.get("arguments", function.get("input"))
+        if isinstance(arguments, dict):
+            arguments = _JSON.encode(arguments).decode()
+        arguments = string(arguments)
+        id = string(fragment.get("id"))
+        index = fragment.get("index")
+        index = index if isinstance(index, int | str) else None
+        call = choice.calls_by_index.get(index)
+        # Servers that leave the index out, or send 0 always, start each call with a new id.
+        if call is None or (id is not None and call.id is not None and id != call.id):
+            call = choice.calls_by_index[index] = _OpenCall()
+            choice.calls.append(call)
+        call.id = call.id or id
+        if name and name != call.name:
+            # Some servers repeat the whole name in every fragment.
+            call.name += name
+        if arguments and self.keeping:
+            call.arguments.append(arguments)
+        return bool(name or arguments)
+
+    def on_stream_end(self) -> None:
+        facts = self.facts
+        choices = [choice for _, choice in sorted(self._choices.items())]
+        reasons = [choice.finish_reason for choice in choices]
+        facts.terminal = self._done or (
+            len(choices) >= self._expected_choices and all(reason is not None for reason in reasons)
+        )
+        facts.finish_reasons = tuple([reason for reason in reasons if reason is not None])
+        if not self.keeping:
+            return
+        parts = [choice.parts() for choice in choices]
+        fill_answer(facts, parts, complete=facts.terminal)
+        if self.content:
+            facts.content = _output_messages(parts, reasons)
+
+    def on_body(self, body: bytes) -> None:
+        facts = self.facts
+        completion = decode(_COMPLETION, body)
+        facts.terminal = True
+        facts.id = string(completion.id)
+        facts.model = string(completion.model)
+        read_usage(completion.usage, facts.usage)
+        if completion.error is not None or completion.object == "error":
+            facts.error_type = _chunk_error(completion)
+        choices = completion.choices or []
+        reasons = [string(choice.finish_reason) for choice in choices]
+        facts.finish_reasons = tuple([reason for reason in reasons if reason is not None])
+        parts = [answer_parts(choice.message) for choice in choices]
+        fill_answer(facts, parts, complete=True)
+        if self.content:
+            facts.content = _output_messages(parts, reasons)
+
+
+def _chunk_error(chunk: _Chunk | _Completion) -> str:
+    return error_type(msgspec.structs.asdict(chunk)) or UNNAMED_ERROR
+
+
+def _output_messages(choices: Sequence[Sequence[Part]], reasons: Sequence[str | None]) -> dict[str, str]:
+    messages = [
+        content.message("assistant", parts, reason or "") for parts, reason in zip(choices, reasons, strict=True)
+    ]
+    return {semconv.GEN_AI_OUTPUT_MESSAGES: content.encode(messages)}

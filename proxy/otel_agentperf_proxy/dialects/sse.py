@@ -1,0 +1,113 @@
+"""Server-sent events, sans I/O: bytes in, events out, any split of the bytes gives the same events.
+
+Follows the HTML standard, section 9.2.6 (line ends LF, CRLF and CR, comments, several data lines), but for `id` and
+`retry`, which say nothing about the response.
+"""
+
+from typing import Final
+
+from otel_agentperf_proxy.dialects.framing import Event
+
+MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+_COMMENT: Final = b":"
+
+
+class SSEFraming:
+    """An event stream. Events above `max_event_bytes` are skipped and counted in `skipped`."""
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.skipped = 0
+        self._limit = max_event_bytes
+        self._at_start = True
+        self._after_cr = False
+        self._idle = True
+        """Between two events, with nothing kept: the state in which `feed` may take its short way."""
+        self._line: list[bytes] = []
+        self._line_size = 0
+        self._type = b""
+        self._data: list[bytes] = []
+        self._data_size = 0
+        self._too_large = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that these bytes complete."""
+        if self._idle and not self._after_cr and data.endswith(b"\n\n") and data.startswith(b"data: "):
+            # Servers mostly send whole events of one data line: no need to look at each line then.
+            body = data[6:-2]
+            if b"\n" not in body and b"\r" not in body and 0 < len(body) <= self._limit:
+                self._at_start = False
+                return [(b"", body)]
+        if not data:
+            return []
+        return self._lines(data)
+
+    def _lines(self, data: bytes) -> list[Event]:
+        if self._after_cr and data[:1] == b"\n":
+            data = data[1:]
+        self._after_cr = data.endswith(b"\r")
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        events: list[Event] = []
+        if lines:
+            if self._line:
+                self._line.append(lines[0])
+                lines[0] = b"".join(self._line)
+                self._line.clear()
+                self._line_size = 0
+            if self._at_start:
+                self._at_start = False
+                lines[0] = lines[0].removeprefix(_BOM)
+            for line in lines:
+                self._take(line, events)
+        if rest:
+            self._keep(rest)
+        self._idle = not (self._line or self._data or self._type or self._too_large)
+        return events
+
+    def _keep(self, piece: bytes) -> None:
+        self._line.append(piece)
+        self._line_size += len(piece)
+        if self._line_size + self._data_size > self._limit:
+            self._too_large = True
+            self._data.clear()
+            self._data_size = 0
+            # The line goes on: as a comment its end is no blank line, which would end the event.
+            self._line = [_COMMENT]
+            self._line_size = 1
+
+    def _take(self, line: bytes, events: list[Event]) -> None:
+        if not line:
+            self._dispatch(events)
+            return
+        if self._too_large or line.startswith(_COMMENT):
+            return
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            value = value.removeprefix(b" ")
+            self._data.append(value)
+            self._data_size += len(value) + 1
+            if self._data_size > self._limit:
+                self._too_large = True
+                self._data.clear()
+                self._data_size = 0
+        elif name == b"event":
+            self._type = value.removeprefix(b" ")
+
+    def _dispatch(self, events: list[Event]) -> None:
+        if self._too_large:
+            self.skipped += 1
+        elif self._data:
+            data = b"\n".join(self._data)
+            if data:
+                events.append((self._type, data))
+        self._type = b""
+        self._data.clear()
+        self._data_size = 0
+        self._too_large = False
+
+    def finish(self) -> list[Event]:
+        """The event that the stream's end left without its blank line. Some servers close right after `[DONE]`."""
+        return self._lines(b"\n\n")
