@@ -6,7 +6,7 @@ with sorted keys, and reasoning is left out (clients drop, sign or summarise it 
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -104,8 +104,11 @@ def _without_cache_control(value: Any) -> Any:
     return value
 
 
-def _merged(parts: Iterable[Part]) -> list[Part]:
+def _merged(parts: Sequence[Part]) -> Sequence[Part]:
     """The parts that count: texts joined to their neighbours, empty texts and reasoning gone."""
+    if len(parts) == 1:
+        part = parts[0]
+        return () if isinstance(part, Reasoning) or (isinstance(part, Text) and not part.text) else parts
     merged: list[Part] = []
     texts: list[str] = []
     for part in parts:
@@ -121,7 +124,7 @@ def _merged(parts: Iterable[Part]) -> list[Part]:
     return merged
 
 
-def result(call_id: str | None, is_error: bool, parts: Iterable[Part]) -> Result:
+def result(call_id: str | None, is_error: bool, parts: Sequence[Part]) -> Result:
     """A tool result; calls and results cannot stand inside one."""
     kept = [part for part in _merged(parts) if isinstance(part, Text | Other)]
     return Result(call_id, is_error, tuple(kept))
@@ -163,14 +166,16 @@ def _strings(json: bytes) -> tuple[str, ...]:
 
 def message(role: str, parts: Sequence[Part], size: int, results: tuple[ToolResult, ...] = ()) -> Message:
     """The facts of a request's message. Argument strings are not kept: history needs them no more."""
-    return Message(
-        role=role,
-        digest=digest(role, parts),
-        size=size,
-        tool_calls=tuple([tool_call(part) for part in parts if isinstance(part, Call)]),
-        tool_results=results,
-        has_text=any(isinstance(part, Other) or (isinstance(part, Text) and part.text != "") for part in parts),
-    )
+    calls: list[ToolCall] = []
+    has_text = False
+    for part in parts:
+        if isinstance(part, Text):
+            has_text = has_text or part.text != ""
+        elif isinstance(part, Call):
+            calls.append(tool_call(part))
+        elif isinstance(part, Other):
+            has_text = True
+    return Message(role, digest(role, parts), size, tuple(calls), results, has_text)
 
 
 UNREADABLE: Final = ""

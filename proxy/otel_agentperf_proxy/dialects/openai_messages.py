@@ -104,10 +104,11 @@ def answer_parts(raw: Raw) -> list[Part]:
 
 def _parts(message: _Message) -> list[Part]:
     """The parts of a message, of a request or of a response; tool results are made of them, too."""
+    content = message.content
     parts: list[Part] = []
     if reasoning := string(message.reasoning_content) or string(message.reasoning):
         parts.append(Reasoning(reasoning))
-    parts += content_parts(message.content)
+    parts += [Text(content)] if isinstance(content, str) else content_parts(content)
     if refusal := string(message.refusal):
         parts.append(Text(refusal))
     if isinstance(message.tool_calls, list):

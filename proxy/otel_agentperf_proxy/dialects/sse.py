@@ -14,7 +14,7 @@ _COMMENT: Final = b":"
 
 
 class SSEFraming:
-    """An event stream. Events above `max_event_bytes` are skipped and counted in `skipped`."""
+    """An event stream. Events whose lines hold more than `max_event_bytes` are skipped and counted in `skipped`."""
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self.skipped = 0
@@ -27,15 +27,15 @@ class SSEFraming:
         self._line_size = 0
         self._type = b""
         self._data: list[bytes] = []
-        self._data_size = 0
+        self._event_size = 0
         self._too_large = False
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete."""
-        if self._idle and not self._after_cr and data.endswith(b"\n\n") and data.startswith(b"data: "):
-            # Servers mostly send whole events of one data line: no need to look at each line then.
+        if self._idle and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and b"\r" not in data:
+            # Servers mostly send whole events of one data line: no need to look for lines then.
             body = data[6:-2]
-            if b"\n" not in body and b"\r" not in body and 0 < len(body) <= self._limit:
+            if data.endswith(b"\n") and body and len(data) - 2 <= self._limit:
                 self._at_start = False
                 return [(b"", body)]
         if not data:
@@ -64,16 +64,14 @@ class SSEFraming:
                 self._take(line, events)
         if rest:
             self._keep(rest)
-        self._idle = not (self._line or self._data or self._type or self._too_large)
+        self._idle = not (self._line or self._event_size or self._too_large or self._after_cr)
         return events
 
     def _keep(self, piece: bytes) -> None:
         self._line.append(piece)
         self._line_size += len(piece)
-        if self._line_size + self._data_size > self._limit:
-            self._too_large = True
-            self._data.clear()
-            self._data_size = 0
+        if self._event_size + self._line_size > self._limit:
+            self._give_up()
             # The line goes on: as a comment its end is no blank line, which would end the event.
             self._line = [_COMMENT]
             self._line_size = 1
@@ -82,19 +80,21 @@ class SSEFraming:
         if not line:
             self._dispatch(events)
             return
+        if self._event_size + len(line) > self._limit:
+            self._give_up()
         if self._too_large or line.startswith(_COMMENT):
             return
+        self._event_size += len(line) + 1
         name, _, value = line.partition(b":")
         if name == b"data":
-            value = value.removeprefix(b" ")
-            self._data.append(value)
-            self._data_size += len(value) + 1
-            if self._data_size > self._limit:
-                self._too_large = True
-                self._data.clear()
-                self._data_size = 0
+            self._data.append(value.removeprefix(b" "))
         elif name == b"event":
             self._type = value.removeprefix(b" ")
+
+    def _give_up(self) -> None:
+        self._too_large = True
+        self._data.clear()
+        self._event_size = 0
 
     def _dispatch(self, events: list[Event]) -> None:
         if self._too_large:
@@ -105,7 +105,7 @@ class SSEFraming:
                 events.append((self._type, data))
         self._type = b""
         self._data.clear()
-        self._data_size = 0
+        self._event_size = 0
         self._too_large = False
 
     def finish(self) -> list[Event]:
