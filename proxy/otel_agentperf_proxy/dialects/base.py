@@ -25,6 +25,8 @@ MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 
 SYSTEM_ROLES: Final = frozenset(("system", "developer"))
 
+EVENT_STREAM: Final = "text/event-stream"
+
 TOO_LARGE: Final = "response too large to read"
 
 
@@ -231,11 +233,9 @@ class BodyParser(ABC):
 
     def choose_framing(self, head: bytes) -> Framing | None:
         """How the body is cut into events; None when it is one document. `head` is the start of the body."""
-        if self._content_type == "text/event-stream":
-            return SSEFraming()
-        if self._content_type.endswith("json"):
-            return None
-        return SSEFraming() if head.startswith((b"data:", b"event:", b"id:", b":")) else None
+        # Servers mislabel streams or do not label them; no JSON document starts like an event.
+        is_stream = self._content_type == EVENT_STREAM or head.startswith((b"data:", b"event:", b"id:", b":"))
+        return SSEFraming() if is_stream else None
 
     def note(self, problem: str) -> None:
         """Keep the first problem."""
@@ -249,7 +249,7 @@ class BodyParser(ABC):
         if not self._decided:
             head = b"".join([*self._pieces, data]).lstrip()
             # An event stream shows itself with its first field name, the longest of which is `event:`.
-            if len(head) < 6 and self._content_type != "text/event-stream":
+            if len(head) < 6 and self._content_type != EVENT_STREAM:
                 self._collect(data)
                 return
             data = b"".join([*self._pieces, data])

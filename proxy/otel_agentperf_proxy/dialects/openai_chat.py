@@ -146,6 +146,7 @@ class _ChunkChoice(Struct, gc=False):
     index: Any = 0
     delta: _Delta | None = None
     finish_reason: Any = None
+    usage: Any = None
 
 
 class _Chunk(Struct):
@@ -247,6 +248,9 @@ class OpenAIChatParser(BodyParser):
             choice = self._choices.get(index)
             if choice is None:
                 choice = self._choices[index] = _OpenChoice()
+            if item.usage is not None:
+                # Moonshot puts the usage into the last choice.
+                read_usage(item.usage, facts.usage)
             if isinstance(item.finish_reason, str):
                 choice.finish_reason = item.finish_reason
             if item.delta is not None:

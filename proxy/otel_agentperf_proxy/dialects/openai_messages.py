@@ -145,12 +145,14 @@ def read_usage(value: Any, usage: Usage) -> None:
     completion = value.get("completion_tokens_details")
     prompt = prompt if isinstance(prompt, dict) else {}
     completion = completion if isinstance(completion, dict) else {}
-    for name, count in (
-        ("input", value.get("prompt_tokens")),
-        ("output", value.get("completion_tokens")),
-        ("cached", prompt.get("cached_tokens")),
-        ("cache_write", prompt.get("cache_write_tokens")),
-        ("reasoning", completion.get("reasoning_tokens")),
+    for name, counts in (
+        ("input", (value.get("prompt_tokens"),)),
+        ("output", (value.get("completion_tokens"),)),
+        # The second is DeepSeek's name, the third Moonshot's.
+        ("cached", (prompt.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens"))),
+        ("cache_write", (prompt.get("cache_write_tokens"),)),
+        ("reasoning", (completion.get("reasoning_tokens"),)),
     ):
-        if (found := integer(count)) is not None:
+        found = next((count for count in map(integer, counts) if count is not None), None)
+        if found is not None:
             setattr(usage, name, found)

@@ -42,7 +42,7 @@ def respond(dialect: Dialect, data: bytes, *, status: int = 200, content_type: s
         (b"\x1f\x8b\x08\x00garbage", None, "request is not JSON"),
         (b'{"model": "m", "messages": "hello"}', "m", "request messages are no list"),
         (b'{"model": "m", "messages": [1, null]}', "m", "request has an unreadable message"),
-        (b'{"model": "m", "x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "m", "request nested too deep"),
+        (b'{"model": "m", "x": ' + b"[" * 500_000 + b"]" * 500_000 + b"}", "m", "request nested too deep"),
         (b'{"model": "m", "temperature": 1e999, "messages": []}', "m", None),
         (b'{"model": "m", "seed": ' + b"9" * 5000 + b"}", "m", None),
         (b'{"model": "m", "seed": ' + b"9" * 30 + b"}", "m", None),
