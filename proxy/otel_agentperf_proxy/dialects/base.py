@@ -189,11 +189,10 @@ def set_attributes(facts: RequestFacts, values: dict[str, AttributeValue | None]
 def fill_answer(facts: ResponseFacts, choices: Sequence[Sequence[Part]], *, complete: bool) -> None:
     """Put the tool calls of all choices and the digest of the first choice's message into the facts.
 
-    Of an answer that broke off, only calls with whole arguments count, and there is no message.
+    An answer that broke off has no message, but its tool calls count, the last one perhaps with half its arguments:
+    opencode 1.18 takes such an answer as complete, runs the call and sends its id back.
     """
     calls = [part for parts in choices for part in parts if isinstance(part, Call)]
-    if not complete:
-        calls = [call for call in calls if call.arguments != b"{}" and canonical.is_json(call.arguments)]
     facts.tool_calls = tuple([canonical.tool_call(call, with_strings=True) for call in calls])
     if complete and choices:
         facts.message_digest = canonical.digest("assistant", choices[0])
