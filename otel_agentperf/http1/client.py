@@ -1,0 +1,237 @@
+"""Connections kept per origin, and requests over them."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Final
+from urllib.parse import urlsplit
+
+from otel_agentperf.errors import UsageError
+from otel_agentperf.http1.connection import Connection, Response
+from otel_agentperf.http1.errors import ConnectError, ProtocolError, ResetError, UpstreamTimeout
+
+IDLE_LIMIT_S: Final = 4.0
+"""An idle connection is not used after this: common servers close theirs after 5 s, and a request that meets the
+closing cannot be told from one that was processed, so a POST could not be repeated."""
+
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+"""Methods that may be sent again when a kept connection turns out closed (RFC 9110 9.2.2; PUT and DELETE may be too,
+but not by a proxy that cannot know what they meant)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where requests go."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, url: str) -> tuple["Origin", bytes]:
+        """Split a base URL into its origin and its path, which has no slash at the end (empty for the root).
+
+        Raises:
+            UsageError: not an http or https URL, or it has a query or credentials.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as exc:
+            raise UsageError(f"not a URL: {url!r} ({exc})") from exc
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"not an http or https URL: {url!r}")
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise UsageError("a base URL has no query, fragment or credentials; keys belong in the client's headers")
+        origin = cls(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+        return origin, parts.path.rstrip("/").encode("ascii", "surrogateescape")
+
+    @property
+    def authority(self) -> bytes:
+        """The value of a Host header; a default port is left out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return (host if self.port == default else f"{host}:{self.port}").encode(
+            "idna" if not host.isascii() else "ascii"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority.decode()}"
+
+
+class Client:
+    """An HTTP/1.1 client for one event loop.
+
+    Args:
+        connect_timeout_s: limit for name resolution, TCP and TLS together. There is no other time limit: a model may
+            think for as long as it likes.
+        ssl_context: for https origins; the platform's defaults without.
+    """
+
+    def __init__(self, *, connect_timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._ssl_context = ssl_context
+        self._idle: dict[Origin, deque[Connection]] = {}
+        self._connections: dict[Connection, Origin] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def request(
+        self,
+        origin: Origin,
+        method: bytes,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes | AsyncIterable[bytes] | None = None,
+    ) -> Response:
+        """Send a request; returns when the head of the response has come.
+
+        Args:
+            origin: where to connect to.
+            method: as on the wire.
+            target: path and query as on the wire.
+            headers: all fields of the request. For `body` bytes a missing Content-Length is added; for a stream they
+                say `content-length` or `transfer-encoding: chunked`.
+            body: the whole body, or its parts as they come.
+
+        Raises:
+            ConnectError, UpstreamTimeout: no connection.
+            ResetError: the connection ended before a response head came.
+            ProtocolError: the response is not HTTP/1.1, or the request cannot be written as such.
+        Whatever the iteration of `body` raises ends the exchange and is raised as it is.
+        """
+        fields = {name for name, _ in headers if name in (b"content-length", b"transfer-encoding")}
+        whole = body if isinstance(body, bytes) else b""
+        head = _head(method, target, headers, len(whole) if isinstance(body, bytes) and not fields else None)
+        streamed = None if body is None or isinstance(body, bytes) else body
+        chunked = b"transfer-encoding" in fields
+        if chunked and whole:
+            whole = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)
+        elif chunked and streamed is None:
+            whole = b"0\r\n\r\n"
+        while True:
+            connection = self._take_idle(origin)
+            reused = connection is not None
+            if connection is None:
+                connection = await self._connect(origin)
+            exchange: Response | None = None
+            try:
+                exchange = connection.start(head + whole if whole else head, is_head=method == b"HEAD")
+                if streamed is not None:
+                    exchange.pump(streamed, chunked=chunked)
+                else:
+                    if connection.writing_paused:
+                        await connection.drain()
+                    exchange.sent_ns = monotonic_ns()
+                await exchange.head()
+            except ResetError:
+                if exchange is not None:
+                    exchange.abort()
+                if reused and streamed is None and not whole and method in IDEMPOTENT:
+                    continue
+                raise
+            except BaseException:
+                if exchange is not None:
+                    exchange.abort()
+                raise
+            return exchange
+
+    def stats(self) -> dict[str, int]:
+        """Open and idle connections."""
+        return {"connections": len(self._connections), "idle": sum(map(len, self._idle.values()))}
+
+    async def aclose(self) -> None:
+        """Close all connections, also those in use."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            connection.close()
+        self._idle.clear()
+        await asyncio.sleep(0)
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        now = monotonic_ns()
+        while idle:
+            connection = idle.pop()
+            if not connection.closed and not _stale(connection, now):
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, origin: Origin) -> Connection:
+        if self._closed:
+            raise ConnectError("the client is closed")
+        loop = asyncio.get_running_loop()
+        tls = None
+        if origin.scheme == "https":
+            tls = self._ssl_context = self._ssl_context or _default_tls()
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._on_idle, self._on_closed),
+                    origin.host,
+                    origin.port,
+                    ssl=tls,
+                    server_hostname=origin.host if tls else None,
+                )
+        except TimeoutError as exc:
+            raise UpstreamTimeout(f"connecting to {origin} took longer than {self._connect_timeout_s:g} s") from exc
+        except OSError as exc:
+            raise ConnectError(f"cannot connect to {origin}: {exc.strerror or exc}") from exc
+        self._connections[connection] = origin
+        return connection
+
+    def _on_idle(self, connection: Connection) -> None:
+        origin = self._connections.get(connection)
+        if origin is None or self._closed:
+            connection.close()
+            return
+        self._idle.setdefault(origin, deque()).append(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self._sweep)
+
+    def _on_closed(self, connection: Connection) -> None:
+        origin = self._connections.pop(connection, None)
+        if origin is not None:
+            idle = self._idle.get(origin)
+            if idle is not None and connection in idle:
+                idle.remove(connection)
+
+    def _sweep(self) -> None:
+        """Close what idled too long, so that no socket outlives its use."""
+        self._sweeper = None
+        now = monotonic_ns()
+        for idle in self._idle.values():
+            while idle and _stale(idle[0], now):
+                idle.popleft().close()
+        if any(self._idle.values()):
+            self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self._sweep)
+
+
+def _stale(connection: Connection, now_ns: int) -> bool:
+    told = connection.idle_limit_s
+    limit_s = IDLE_LIMIT_S if told is None else min(IDLE_LIMIT_S, max(told - 1.0, 0.0))
+    return now_ns - connection.idle_since_ns > limit_s * 1e9
+
+
+def _head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], content_length: int | None) -> bytes:
+    lines = [b"%b %b HTTP/1.1" % (method, target)]
+    lines += [b"%b: %b" % field for field in headers]
+    if content_length is not None:
+        lines.append(b"content-length: %d" % content_length)
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != len(lines) - 1 or b" " in target:
+        # A line break inside a field would start a field, or a request, of its own (RFC 9112 11.1).
+        raise ProtocolError("line break in a header field or space in the request target")
+    return head + b"\r\n\r\n"
+
+
+def _default_tls() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
