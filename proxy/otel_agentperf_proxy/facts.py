@@ -1,4 +1,4 @@
-"""What the observer knows of a call, independent of the wire format: the meeting point of dialects, trajectories and spans.
+"""What the observer knows of a call, whatever its wire format: where dialects, trajectories and spans meet.
 
 Pure data. Times are CLOCK_MONOTONIC nanoseconds; None means "not known" or "did not happen". Sizes are bytes.
 No field holds prompt or completion text unless the recorder was asked for it (`content`).

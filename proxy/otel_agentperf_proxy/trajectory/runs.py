@@ -1,0 +1,146 @@
+"""The life of agent runs: when one begins, moves to a new trace, and ends, and with which ids."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from otel_agentperf import semconv
+from otel_agentperf_proxy.facts import Message
+from otel_agentperf_proxy.trajectory.rules import FAILED, Call, Link
+from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, derived_id
+from otel_agentperf_proxy.trajectory.tools import is_assistant
+
+MAX_TRACE_AGE_NS: Final = 6 * 3600 * 10**9
+"""A run older than this goes on in a new trace."""
+
+_SYSTEM_ROLES: Final = frozenset(("system", "developer"))
+
+
+def can_continue(trajectory: Trajectory) -> bool:
+    """Whether any later call could be linked to the trajectory."""
+    return trajectory.explicit or (not trajectory.auxiliary and bool(trajectory.chain))
+
+
+def is_new_request(
+    trajectory: Trajectory, run: Run, messages: Sequence[Message], shared: int, tools_between: bool
+) -> bool:
+    """Whether a turn begins another agent run while `run` is open.
+
+    Args:
+        shared: leading messages that the trajectory's previous request held too.
+        tools_between: tool calls waited for results, or the request brings some.
+    """
+    if run.turn_count == 0 or trajectory.turns_inflight:
+        return False
+    last = next((message for message in reversed(messages) if message.role not in _SYSTEM_ROLES), None)
+    if trajectory.done_ns is not None:
+        return last is None or not last.tool_results
+    is_text = last is not None and not is_assistant(last) and not last.tool_results and last.has_text
+    return is_text and not tools_between and shared < len(messages)
+
+
+class Runs:
+    """Opens and closes the runs of the trajectories in a state."""
+
+    def __init__(self, state: State, *, max_spans_per_trace: int) -> None:
+        self._state = state
+        self._max_spans = max_spans_per_trace
+
+    def open(self, trajectory: Trajectory, call: Call, link: Link) -> Run:
+        """The trajectory's next run begins with this call."""
+        before = trajectory.latest_run
+        run_id = derived_id(8, trajectory.id, trajectory.runs).hex()
+        run = Run(
+            run_id=run_id,
+            run_index=trajectory.runs,
+            trace_id=_own_trace(call, before, run_id, 0),
+            root_span_id=derived_id(8, run_id, 0),
+            parent_span_id=call.parent_span_id,
+            trajectory_id=trajectory.id,
+            parent_trajectory_id=trajectory.parent_id,
+            agent_name=trajectory.agent_name,
+            agent_depth=trajectory.depth,
+            source=link.source,
+            confidence=link.confidence,
+            session_id=trajectory.session_id,
+            identity_key=call.identity_key,
+            started_ns=call.t0_ns,
+            last_activity_ns=call.t0_ns,
+            previous_run=(before.trace_id, before.root_span_id) if before else None,
+            parent_link=None if before else trajectory.parent_link,
+        )
+        trajectory.runs += 1
+        _enter_trace(trajectory, run, 0, call.t0_ns)
+        self._state.open[trajectory.key] = trajectory
+        return run
+
+    def go_on(self, trajectory: Trajectory, run: Run, call: Call) -> Run:
+        """The open run goes on with this turn: in `run`, or in its next part when its trace is full.
+
+        A trace that the client began is the client's to bound.
+        """
+        if trajectory.done_ns is not None:
+            trajectory.done_ns = None
+            self._state.done.pop(trajectory.key, None)
+            self._state.open[trajectory.key] = trajectory
+        if run.turn_count == 0 and not trajectory.inflight:
+            # So far only auxiliary calls, perhaps long before the user's request.
+            run.started_ns = call.t0_ns
+        is_full = (
+            trajectory.spans_in_trace >= self._max_spans or call.t0_ns - trajectory.trace_started_ns > MAX_TRACE_AGE_NS
+        )
+        if not is_full or run.parent_span_id is not None:
+            return run
+        part = trajectory.trace_part + 1
+        successor = replace(
+            run,
+            trace_id=_own_trace(call, run, run.run_id, part),
+            root_span_id=derived_id(8, run.run_id, part),
+            started_ns=call.t0_ns,
+            turn_count=0,
+            tool_call_count=0,
+            previous_run=(run.trace_id, run.root_span_id),
+            parent_link=None,
+        )
+        run.status = semconv.Status.OK
+        _enter_trace(trajectory, successor, part, call.t0_ns)
+        return successor
+
+    def answered(self, trajectory: Trajectory, end_ns: int) -> None:
+        """The open run gave its final answer."""
+        trajectory.done_ns = end_ns
+        self._state.open.pop(trajectory.key, None)
+        self._state.done[trajectory.key] = trajectory
+
+    def close(self, trajectory: Trajectory) -> list[Run]:
+        """End the open run, if there is one; forgets a trajectory that nothing can continue."""
+        run = trajectory.run
+        if run is None:
+            return []
+        turn = trajectory.turn
+        if trajectory.done_ns is not None or turn is None:
+            run.status = semconv.Status.OK
+        elif turn.status in FAILED:
+            cancelled = turn.status == semconv.Status.CANCELLED
+            run.status = semconv.Status.CANCELLED if cancelled else semconv.Status.ERROR
+        else:
+            run.status = semconv.Status.ABANDONED
+        trajectory.run = trajectory.done_ns = None
+        self._state.open.pop(trajectory.key, None)
+        self._state.done.pop(trajectory.key, None)
+        if not can_continue(trajectory):
+            self._state.forget(trajectory)
+        return [run]
+
+
+def _enter_trace(trajectory: Trajectory, run: Run, part: int, now_ns: int) -> None:
+    trajectory.run = trajectory.latest_run = run
+    trajectory.trace_part, trajectory.trace_started_ns = part, now_ns
+    trajectory.spans_in_trace = 1
+
+
+def _own_trace(call: Call, before: Run | None, run_id: str, part: int) -> bytes:
+    """The forwarded trace, so that the call nests in it, unless an earlier run has that one already."""
+    if call.parent_span_id is not None or before is None or before.trace_id != call.trace_id:
+        return call.trace_id
+    return derived_id(16, run_id, part, call.trace_id.hex())
