@@ -1,4 +1,4 @@
-"""otel-agentperf: what coding agents experience of an inference endpoint, as OpenTelemetry traces and AgentPerf metrics.
+"""otel-agentperf: what coding agents experience of an inference endpoint, as OpenTelemetry traces and metrics.
 
 This package holds the shared vocabulary (`semconv`, `errors`, `policies`), the simulated endpoint, the replay of
 recorded trajectories and the command line. The proxy lives in `otel_agentperf_proxy`, the analyzers in

@@ -232,7 +232,7 @@ TIME_FIRST_CHUNK: Final = "agentperf.time.first_chunk"
 """double, s from t0; first response body chunk read from the upstream."""
 
 TIME_FIRST_OUTPUT: Final = "agentperf.time.first_output"
-"""double, s from t0; first chunk with non-empty content, reasoning, or tool name/arguments. Streams only. This is TTFT."""
+"""double, s from t0; first chunk with non-empty content, reasoning, or tool name/arguments: TTFT. Streams only."""
 
 TIME_FIRST_ANSWER: Final = "agentperf.time.first_answer"
 """double, s from t0; first output chunk that is not reasoning. Streams only."""
@@ -250,7 +250,7 @@ UPLOAD_S: Final = "agentperf.upload_s"
 """double, s; waited for the client to send its request body."""
 
 PROXY_OVERHEAD_S: Final = "agentperf.proxy.overhead_s"
-"""double, s; (first upstream byte written - t0 - upload) + (first byte to the client - first byte from the upstream)."""
+"""double, s; (first byte written upstream - t0 - upload) + (first byte to the client - first byte from upstream)."""
 
 CHUNK_COUNT: Final = "agentperf.chunk.count"
 """int; output chunks of a stream (not TCP reads)."""

@@ -1,0 +1,299 @@
+"""From relay to observer: a bounded, counted, never-awaited channel, and its in-process twin.
+
+The byte path only appends to a list; a timer of a few milliseconds hands what has gathered to a non-blocking socket.
+When the observer is slow the list grows up to a bound, then body frames are dropped and counted on their call. When it
+is dead, the relay keeps each open call's OPEN record and, for calls that end meanwhile, their END: the restarted
+observer gets them first, so every call still leaves its span.
+"""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from time import monotonic_ns
+from typing import Final, Protocol
+
+import msgspec
+
+from otel_agentperf_proxy.frames import HEADER, End, Frame, FrameDecoder, Hello, Kind, Open, RunTrace, encode_record
+
+FLUSH_S: Final = 0.004
+"""How long frames gather before they are sent; ten thousand chunks per second make forty frames a batch."""
+
+FLUSH_BYTES: Final = 256 * 1024
+"""More than this is sent at once."""
+
+RETRY_S: Final = 0.05
+MISSED_LIMIT: Final = 100_000
+TRACES_LIMIT: Final = 200_000
+
+_decode_run_trace = msgspec.msgpack.Decoder(RunTrace).decode
+
+
+class Sink(Protocol):
+    """What a relay needs of the way to its observer."""
+
+    traces: dict[str, bytes]
+    """Trace of the open agent run of an identity key, as far as known."""
+
+    def open(self, call: int, time_ns: int, record: Open) -> None:
+        """A call began."""
+
+    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
+        """Something happened to a call; False when it had to be dropped."""
+
+    def end(self, call: int, time_ns: int, record: End) -> None:
+        """A call ended."""
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start, and the present state."""
+
+
+class Channel:
+    """The channel to an observer process listening on a Unix socket.
+
+    Args:
+        path: the socket.
+        worker: unique name of this relay.
+        limit_bytes: frames that may wait; above it body frames are dropped.
+    """
+
+    def __init__(self, path: str, worker: str, *, limit_bytes: int) -> None:
+        self._path = path
+        self._hello = encode_record(Hello(worker=worker, pid=os.getpid()))
+        self._limit = limit_bytes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sock: socket.socket | None = None
+        self._parts: list[bytes] = []
+        self._waiting = 0
+        self._sending: memoryview | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._decoder = FrameDecoder()
+        self._open: dict[int, tuple[int, Open]] = {}
+        self._unsent_ends: list[tuple[int, int, Open, int, End]] = []
+        self._missed: deque[tuple[int, int, Open, int, End]] = deque(maxlen=MISSED_LIMIT)
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self.traces: dict[str, bytes] = {}
+        self.frames = 0
+        self.dropped_frames = 0
+        self.calls_lost = 0
+        self.connects = 0
+
+    # The byte path.
+
+    def open(self, call: int, time_ns: int, record: Open) -> None:
+        self._open[call] = (time_ns, record)
+        if self._sock is not None:
+            self._append(Kind.OPEN, call, time_ns, encode_record(record))
+
+    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
+        if self._sock is None or self._waiting > self._limit:
+            self.dropped_frames += 1
+            return False
+        self._append(kind, call, time_ns, payload)
+        return True
+
+    def end(self, call: int, time_ns: int, record: End) -> None:
+        opened_ns, opened = self._open.pop(call)
+        if self._sock is None:
+            self._miss((call, opened_ns, opened, time_ns, record))
+        else:
+            self._append(Kind.END, call, time_ns, encode_record(record))
+            self._unsent_ends.append((call, opened_ns, opened, time_ns, record))
+
+    def stats(self) -> dict[str, int]:
+        return {
+            "connected": int(self._sock is not None),
+            "connects": self.connects,
+            "frames": self.frames,
+            "frames_dropped": self.dropped_frames,
+            "calls_lost": self.calls_lost,
+            "waiting_bytes": self._waiting,
+            "open_calls": len(self._open),
+        }
+
+    def _append(self, kind: int, call: int, time_ns: int, payload: bytes) -> None:
+        parts = self._parts
+        parts.append(HEADER.pack(len(payload), kind, call, time_ns))
+        if payload:
+            parts.append(payload)
+        self.frames += 1
+        self._waiting += HEADER.size + len(payload)
+        if self._timer is None and self._sending is None and self._loop is not None:
+            self._timer = self._loop.call_later(0 if self._waiting > FLUSH_BYTES else FLUSH_S, self._flush)
+
+    # The connection.
+
+    def start(self) -> None:
+        """Begin to connect; needs a running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._keep_connected())
+
+    async def close(self, timeout_s: float = 2.0) -> None:
+        """Send what waits, within a time limit, and close."""
+        until = monotonic_ns() + int(timeout_s * 1e9)
+        while self._sock is not None and self._waiting and monotonic_ns() < until:
+            self._flush()
+            await asyncio.sleep(0.002)
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+        self._disconnect()
+
+    async def _keep_connected(self) -> None:
+        assert self._loop is not None
+        while not self._closing:
+            if self._sock is None:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.setblocking(False)
+                try:
+                    await self._loop.sock_connect(sock, self._path)
+                except OSError:
+                    sock.close()
+                else:
+                    self._connected(sock)
+            await asyncio.sleep(RETRY_S)
+
+    def _connected(self, sock: socket.socket) -> None:
+        assert self._loop is not None
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        self._sock = sock
+        self.connects += 1
+        self._decoder = FrameDecoder()
+        self._append(Kind.HELLO, 0, monotonic_ns(), self._hello)
+        while self._missed:
+            call, opened_ns, opened, time_ns, record = self._missed.popleft()
+            self._append(Kind.OPEN, call, opened_ns, _resumed(opened))
+            self._append(Kind.END, call, time_ns, encode_record(record))
+            self._unsent_ends.append((call, opened_ns, opened, time_ns, record))
+        if self.connects > 1:
+            for call, (opened_ns, opened) in self._open.items():
+                self._append(Kind.OPEN, call, opened_ns, _resumed(opened))
+        else:
+            for call, (opened_ns, opened) in self._open.items():
+                # Calls that began before the first connection lost body frames, unless nothing was put yet; their END
+                # tells how many.
+                self._append(Kind.OPEN, call, opened_ns, encode_record(opened))
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def _flush(self) -> None:
+        self._timer = None
+        sock = self._sock
+        if sock is None or self._loop is None:
+            return
+        while True:
+            if self._sending is None:
+                if not self._parts:
+                    return
+                self._sending = memoryview(b"".join(self._parts))
+                self._parts = []
+            try:
+                sent = sock.send(self._sending)
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(sock.fileno(), self._writable)
+                return
+            except OSError:
+                self._disconnect()
+                return
+            self._waiting -= sent
+            if sent == len(self._sending):
+                self._sending = None
+                if not self._parts:
+                    self._unsent_ends.clear()
+                    return
+            else:
+                self._sending = self._sending[sent:]
+
+    def _writable(self) -> None:
+        if self._sock is not None and self._loop is not None:
+            self._loop.remove_writer(self._sock.fileno())
+            self._flush()
+
+    def _readable(self) -> None:
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(65536)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._disconnect()
+            return
+        try:
+            for frame in self._decoder.feed(data):
+                if frame.kind == Kind.RUN_TRACE:
+                    self._run_trace(_decode_run_trace(frame.payload))
+        except (ValueError, msgspec.MsgspecError):
+            self._disconnect()
+
+    def _run_trace(self, record: RunTrace) -> None:
+        if record.trace_id is None:
+            self.traces.pop(record.identity_key, None)
+        else:
+            remember(self.traces, record.identity_key, record.trace_id)
+
+    def _disconnect(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is None:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
+        sock.close()
+        self._parts = []
+        self._sending = None
+        self._waiting = 0
+        for missed in self._unsent_ends:
+            self._miss(missed)
+        self._unsent_ends = []
+        self.traces.clear()
+
+    def _miss(self, item: tuple[int, int, Open, int, End]) -> None:
+        if len(self._missed) == MISSED_LIMIT:
+            self.calls_lost += 1
+        self._missed.append(item)
+
+
+class Consumer(Protocol):
+    """An observer in the same process."""
+
+    def feed(self, worker: str, frame: Frame) -> None:
+        """Take one frame."""
+
+
+class InlineChannel:
+    """Hands frames to an observer in the same process, at once: for tests and for embedding."""
+
+    def __init__(self, observer: Consumer, worker: str = "inline") -> None:
+        self._observer = observer
+        self._worker = worker
+        self.traces: dict[str, bytes] = {}
+        self.frames = 0
+
+    def open(self, call: int, time_ns: int, record: Open) -> None:
+        self.put(Kind.OPEN, call, time_ns, encode_record(record))
+
+    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
+        self.frames += 1
+        self._observer.feed(self._worker, Frame(kind, call, time_ns, payload))
+        return True
+
+    def end(self, call: int, time_ns: int, record: End) -> None:
+        self.put(Kind.END, call, time_ns, encode_record(record))
+
+    def stats(self) -> dict[str, int]:
+        return {"connected": 1, "frames": self.frames, "frames_dropped": 0}
+
+
+def remember(traces: dict[str, bytes], key: str, trace_id: bytes) -> None:
+    """Note the trace of an identity; the oldest entries go when there are too many."""
+    traces.pop(key, None)
+    if len(traces) >= TRACES_LIMIT:
+        del traces[next(iter(traces))]
+    traces[key] = trace_id
+
+
+def _resumed(record: Open) -> bytes:
+    return encode_record(msgspec.structs.replace(record, resumed=True))

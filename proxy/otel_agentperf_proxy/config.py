@@ -1,0 +1,96 @@
+"""What a proxy can be told, by options, by a TOML file, or by an application that mounts it."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from otel_agentperf.errors import UsageError
+from otel_agentperf.http1 import Origin
+
+MIB = 1024 * 1024
+
+
+class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of one proxy; the field names are the keys of the TOML file."""
+
+    upstream: str
+    """Base URL of the inference endpoint. Its path, if any, is put before the client's."""
+    listen: str = "127.0.0.1:4000"
+    """Address of the proxied port; port 0 takes a free one."""
+    admin: str = "127.0.0.1:4001"
+    """Address of the control routes."""
+    workers: int = 1
+    """Relay processes sharing the listening socket."""
+    store: str | None = "agentperf-store"
+    """Directory of the embedded trace store; None keeps none."""
+    store_max_bytes: int | None = None
+    """Oldest sealed segments are deleted above this; None keeps all."""
+    store_max_age_s: float | None = None
+    """Sealed segments are deleted after this; None keeps all."""
+    store_rotate_bytes: int = 64 * MIB
+    """A segment is sealed and compressed at this size."""
+    store_rotate_s: float = 3600.0
+    """A segment is sealed and compressed at this age."""
+    flush_interval_s: float = 1.0
+    """Longest time that a finished span stays in memory only."""
+    otlp_endpoint: str | None = None
+    """Where spans are exported to; else the standard OTEL_EXPORTER_OTLP_* variables decide."""
+    otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
+    """Protocol of the export; else OTEL_EXPORTER_OTLP_PROTOCOL, else guessed from the port (4317 is gRPC)."""
+    capture: Literal["none", "content"] = "none"
+    """Whether prompts and completions go into the spans."""
+    provider: str | None = None
+    """Value of `gen_ai.provider.name`; else the dialect's."""
+    preserve_host: bool = False
+    """Forward the client's Host header instead of the upstream's authority."""
+    connect_timeout_s: float = 10.0
+    """Limit for connecting to the upstream. There is no limit on how long it may think."""
+    idle_limit_s: float = 600.0
+    """A run without activity for this long is closed as abandoned."""
+    drain_s: float = 30.0
+    """After SIGTERM, how long open exchanges may go on."""
+    observed_body_bytes: int = 32 * MIB
+    """Bytes of one body that the observer looks at; the rest passes and is counted."""
+    channel_bytes: int = 64 * MIB
+    """Bytes that may wait for the observer in one relay; above it, observation is dropped and counted."""
+    salt: str = ""
+    """Hex key of the hashes of credentials; set by the supervisor from the store."""
+
+    def origin(self) -> tuple[Origin, bytes]:
+        """The upstream's origin and base path."""
+        return Origin.parse(self.upstream)
+
+    def check(self) -> None:
+        """Raise UsageError for values that cannot work."""
+        self.origin()
+        for name in ("workers", "flush_interval_s", "connect_timeout_s", "idle_limit_s", "store_rotate_bytes"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+def load(path: Path | None, options: dict[str, Any]) -> ProxyConfig:
+    """A configuration from a TOML file and from options, which win over the file.
+
+    Raises:
+        UsageError: the file cannot be read, or a value has the wrong type, or a name is unknown.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise UsageError(f"{path} is not TOML: {exc}") from exc
+        values = {name.replace("-", "_"): value for name, value in values.items()}
+    values.update(options)
+    if not values.get("upstream"):
+        raise UsageError("no upstream: give --upstream URL, for example --upstream http://127.0.0.1:8000")
+    try:
+        config = msgspec.convert(values, ProxyConfig)
+    except msgspec.ValidationError as exc:
+        raise UsageError(f"{path or 'options'}: {exc}") from exc
+    config.check()
+    return config
