@@ -160,6 +160,9 @@ TRAJECTORY_SOURCE: Final = "agentperf.trajectory.source"
 TRAJECTORY_CONFIDENCE: Final = "agentperf.trajectory.confidence"
 """double in [0, 1]; 1 for an explicit identity."""
 
+TRAJECTORY_FINAL: Final = "agentperf.trajectory.final"
+"""boolean; call spans, only when true: the launcher says that this call is the last of its trajectory."""
+
 RUN_ID: Final = "agentperf.run.id"
 """string; the agent run (one user request to its final answer) within the trajectory."""
 
@@ -320,6 +323,26 @@ ACCELERATOR_COUNT: Final = "agentperf.accelerator.count"
 POWER_MEAN_W: Final = "agentperf.power.mean_w"
 """double, W; mean power over the steady window, when known."""
 
+# --- The older generation: read, never written ----------------------------------------------------------------------
+
+OLD_SYSTEM: Final = "gen_ai.system"
+"""string; `gen_ai.provider.name` before v1.37 of the conventions."""
+
+OLD_USAGE_PROMPT_TOKENS: Final = "gen_ai.usage.prompt_tokens"
+"""int; `gen_ai.usage.input_tokens` before v1.27."""
+
+OLD_USAGE_COMPLETION_TOKENS: Final = "gen_ai.usage.completion_tokens"
+"""int; `gen_ai.usage.output_tokens` before v1.27."""
+
+OLD_USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read_input_tokens"
+"""int; `gen_ai.usage.cache_read.input_tokens` as instrumentations wrote it before the conventions had a name."""
+
+OLD_USAGE_CACHE_CREATION_INPUT_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
+"""int; `gen_ai.usage.cache_write.input_tokens` before the standalone release."""
+
+OLD_USAGE_CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation_input_tokens"
+"""int; the same, as instrumentations wrote it before the conventions had a name."""
+
 # --- Values --------------------------------------------------------------------------------------------------------
 
 OPERATION_CHAT: Final = "chat"
@@ -369,6 +392,10 @@ class ErrorType:
     UPSTREAM_RESET: Final = "upstream_reset"
     UPSTREAM_PROTOCOL: Final = "upstream_protocol_error"
     TRUNCATED: Final = "truncated"
+    PROXY_SHUTDOWN: Final = "proxy_shutdown"
+    """The proxy was told to end, and the exchange had not ended within the time to drain."""
+    PROXY_ERROR: Final = "proxy_error"
+    """The proxy itself failed, or the upstream's response cannot be written to the client."""
 
 
 class Source:
