@@ -1,6 +1,9 @@
 """One client connection, and the response that is being read from it."""
 
 import asyncio
+import contextlib
+import os
+import select
 from collections.abc import AsyncIterable, Callable
 from time import monotonic_ns
 from typing import Any, Final
@@ -24,6 +27,7 @@ class Response:
     Attributes:
         status: HTTP status.
         headers: fields in wire order, names in lower case, duplicates kept.
+        started_ns: monotonic time at which the first request byte was handed to the socket.
         sent_ns: monotonic time at which the last request byte was handed to the socket; None while uploading.
         head_ns: monotonic time of the read that completed the response head.
     """
@@ -40,6 +44,7 @@ class Response:
         "head_ns",
         "headers",
         "sent_ns",
+        "started_ns",
         "status",
     )
 
@@ -54,6 +59,7 @@ class Response:
         self.complete = False
         self.status = 0
         self.headers: Headers = []
+        self.started_ns = 0
         self.sent_ns: int | None = None
         self.head_ns = 0
 
@@ -72,7 +78,8 @@ class Response:
             await self._wait()
         chunks = self._chunks
         self._chunks = []
-        if self._held >= READ_HIGH_WATER:
+        if self._held >= READ_HIGH_WATER and not self.complete:
+            # A complete exchange has given its connection back: another one may have paused it by now.
             self._connection.resume_reading()
         self._held = 0
         return chunks
@@ -90,29 +97,29 @@ class Response:
                 raise self._error
             await self._wait()
 
-    def pump(self, body: AsyncIterable[bytes], *, chunked: bool) -> None:
-        """Send the request body while the response may already come."""
-        self._pump = asyncio.get_running_loop().create_task(self._send(body, chunked))
+    def pump(self, body: AsyncIterable[bytes], length: int | None) -> None:
+        """Send the request body while the response may already come; `length` None sends it chunked."""
+        self._pump = asyncio.get_running_loop().create_task(self._send(body, length))
 
-    async def _send(self, body: AsyncIterable[bytes], chunked: bool) -> None:
+    async def _send(self, body: AsyncIterable[bytes], length: int | None) -> None:
         connection = self._connection
+        total = 0
         try:
             async for data in body:
                 if not data:
                     continue
-                connection.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+                total += len(data)
+                if length is not None and total > length:
+                    raise ProtocolError(f"the request body is longer than its content-length {length}")
+                connection.write(b"%x\r\n%b\r\n" % (len(data), data) if length is None else data)
                 if connection.writing_paused:
                     await connection.drain()
-            if chunked:
+            if length is None:
                 connection.write(b"0\r\n\r\n")
+            elif total < length:
+                raise ProtocolError(f"the request body ended after {total} of {length} bytes")
             await connection.drain()
             self.sent_ns = monotonic_ns()
-            if self.complete:
-                connection.finished(self)
-        except HTTPError as exc:
-            # The peer went away while we sent: a response that it wrote before that still counts (RFC 9112 9.5).
-            if not self.head_ns:
-                self.fail(exc)
         except asyncio.CancelledError:
             self.fail(ResetError("the upload was given up"))
             connection.close()
@@ -201,6 +208,7 @@ class Connection(asyncio.Protocol):
         self.exchanges += 1
         self.idle_limit_s = None
         self.write(head)
+        exchange.started_ns = monotonic_ns()
         return exchange
 
     def write(self, data: bytes) -> None:
@@ -227,10 +235,19 @@ class Connection(asyncio.Protocol):
             await asyncio.shield(self._drained)
 
     def close(self) -> None:
-        """Close at once; unsent bytes are dropped."""
+        """Close at once: unsent bytes are dropped, an exchange under way fails."""
         if not self.closed and self._transport is not None:
             self._transport.abort()
         self.closed = True
+        if self._exchange is not None:
+            self._exchange.fail(ResetError("the connection was closed by this side"))
+
+    def has_input(self) -> bool:
+        """Something waits in the socket: on an idle connection that is the peer's end, or bytes nobody asked for."""
+        assert self._transport is not None
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self.closed:
@@ -239,18 +256,6 @@ class Connection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._transport is not None and not self.closed:
             self._transport.resume_reading()
-
-    def finished(self, exchange: Response) -> None:
-        """The exchange is complete in both directions: the connection is free again, or of no more use."""
-        if self._exchange is not exchange:
-            return
-        self._exchange = None
-        if not self._keep_alive or self.closed:
-            self.close()
-            return
-        self.resume_reading()
-        self.idle_since_ns = monotonic_ns()
-        self._on_idle(self)
 
     # asyncio.Protocol
 
@@ -274,23 +279,23 @@ class Connection(asyncio.Protocol):
             # Bytes that nobody asked for: the peer and we disagree about where messages end.
             self.close()
             return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            if not self._message_complete:
+                upgrade = isinstance(exc, httptools.HttpParserUpgrade)
+                self._deliver(exchange)
+                self._broken(
+                    exchange, ProtocolError("unexpected protocol upgrade" if upgrade else f"invalid response: {exc}")
+                )
+                return
+            # What follows a complete message concerns the next one only, and there shall be none.
+            self._keep_alive = False
         if not exchange.head_ns:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._broken(exchange, ProtocolError("response head too large"))
-                return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._broken(exchange, ProtocolError("unexpected protocol upgrade"))
             return
-        except httptools.HttpParserError as exc:
-            if not self._message_complete:
-                self._deliver(exchange)
-                self._broken(exchange, ProtocolError(f"invalid response: {exc}"))
-                return
-            # What follows a complete message concerns the next one only, and there shall be none.
-            self._keep_alive = False
         self._deliver(exchange)
         if self._message_complete:
             self._message_complete = False
@@ -301,16 +306,16 @@ class Connection(asyncio.Protocol):
         if exchange is not None and exchange.head_ns and self._until_close:
             self._keep_alive = False
             self._complete(exchange)
+        else:
+            # The transport would first send what it still holds, to a peer that may never read it.
+            self._lost("closed")
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is None:
-            self.eof_received()
         self.closed = True
-        exchange = self._exchange
-        if exchange is not None:
-            where = "in the middle of the response" if exchange.head_ns else "before it answered"
-            how = "reset" if exc is not None else "closed"
-            exchange.fail(ResetError(f"the upstream {how} the connection {where}"))
+        if exc is not None and self._exchange is not None:
+            self._read_rest()
+        self._lost("closed" if exc is None else "reset")
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ResetError("connection closed while sending"))
             self._drained.exception()
@@ -320,6 +325,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = []
+        if self._message_complete:
+            self._keep_alive = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
@@ -327,15 +334,17 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         exchange = self._exchange
         status = self._parser.get_status_code()
-        if exchange is None or 100 <= status < 200:
-            # Interim responses end here; the final one follows (RFC 9110 15.2).
+        if exchange is None or self._message_complete or 100 <= status < 200:
+            # Interim responses end here; the final one follows (RFC 9110 15.2). A second final one is not ours.
             return
         exchange.status = status
         exchange.headers = self._headers
+        # Trailers go to a list of their own: the head is given away as it came.
+        self._headers = []
         self._head_bytes = 0
         self._keep_alive = self._parser.should_keep_alive()
         sized = False
-        for name, value in self._headers:
+        for name, value in exchange.headers:
             if name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value.lower()):
                 sized = True
             elif name == b"keep-alive":
@@ -349,7 +358,10 @@ class Connection(asyncio.Protocol):
             self._message_complete = True
 
     def on_body(self, body: bytes) -> None:
-        self._parts.append(body)
+        if self._message_complete:
+            self._keep_alive = False
+        else:
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
         exchange = self._exchange
@@ -363,15 +375,41 @@ class Connection(asyncio.Protocol):
             self._parts = []
 
     def _complete(self, exchange: Response) -> None:
+        """The response is complete: the connection is free again, or of no more use."""
         exchange.finish()
+        self._exchange = None
         if exchange.uploading():
             self._keep_alive = False
             exchange.stop_upload()
-        self.finished(exchange)
+        if not self._keep_alive or self.closed:
+            self.close()
+            return
+        self.resume_reading()
+        self.idle_since_ns = monotonic_ns()
+        self._on_idle(self)
 
     def _broken(self, exchange: Response, error: HTTPError) -> None:
         exchange.fail(error)
         self.close()
+
+    def _lost(self, how: str) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            where = "in the middle of the response" if exchange.head_ns else "before it answered"
+            exchange.fail(ResetError(f"the upstream {how} the connection {where}"))
+
+    def _read_rest(self) -> None:
+        """Take what the peer wrote before it went away while we were sending (RFC 9112 9.5).
+
+        A failed write ends the transport at once, with the answer (a 413, say) unread in the socket.
+        """
+        assert self._transport is not None
+        if self._transport.get_extra_info("ssl_object") is not None:
+            return
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            while self._exchange is not None and (data := os.read(descriptor, READ_HIGH_WATER)):
+                self.data_received(data)
 
 
 def _timeout_of(keep_alive: bytes) -> float | None:

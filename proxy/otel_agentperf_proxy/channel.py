@@ -7,6 +7,7 @@ observer gets them first, so every call still leaves its span.
 """
 
 import asyncio
+import logging
 import os
 import socket
 from collections import deque
@@ -24,10 +25,16 @@ FLUSH_BYTES: Final = 256 * 1024
 """More than this is sent at once."""
 
 RETRY_S: Final = 0.05
+
+WARN_S: Final = 10.0
+"""How often a channel that drops says so."""
+
 MISSED_LIMIT: Final = 100_000
 TRACES_LIMIT: Final = 200_000
 
 _decode_run_trace = msgspec.msgpack.Decoder(RunTrace).decode
+
+logger = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -72,7 +79,9 @@ class Channel:
         self._open: dict[int, tuple[int, Open]] = {}
         self._unsent_ends: list[tuple[int, int, Open, int, End]] = []
         self._missed: deque[tuple[int, int, Open, int, End]] = deque(maxlen=MISSED_LIMIT)
-        self._task: asyncio.Task[None] | None = None
+        self._reconnect: asyncio.TimerHandle | None = None
+        self._warning: asyncio.TimerHandle | None = None
+        self._told_drops = 0
         self._closing = False
         self.traces: dict[str, bytes] = {}
         self.frames = 0
@@ -90,6 +99,8 @@ class Channel:
     def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
         if self._sock is None or self._waiting > self._limit:
             self.dropped_frames += 1
+            if self._warning is None:
+                self._warn()
             return False
         self._append(kind, call, time_ns, payload)
         return True
@@ -126,9 +137,9 @@ class Channel:
     # The connection.
 
     def start(self) -> None:
-        """Begin to connect; needs a running loop."""
+        """Connect, at once where the observer's socket is there; needs a running loop."""
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._keep_connected())
+        self._connect()
 
     async def close(self, timeout_s: float = 2.0) -> None:
         """Send what waits, within a time limit, and close."""
@@ -137,23 +148,37 @@ class Channel:
             self._flush()
             await asyncio.sleep(0.002)
         self._closing = True
-        if self._task is not None:
-            self._task.cancel()
         self._disconnect()
+        for timer in (self._reconnect, self._warning):
+            if timer is not None:
+                timer.cancel()
 
-    async def _keep_connected(self) -> None:
-        assert self._loop is not None
-        while not self._closing:
-            if self._sock is None:
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                sock.setblocking(False)
-                try:
-                    await self._loop.sock_connect(sock, self._path)
-                except OSError:
-                    sock.close()
-                else:
-                    self._connected(sock)
-            await asyncio.sleep(RETRY_S)
+    def _connect(self) -> None:
+        self._reconnect = None
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            # A local connection is made at once or refused at once, whether the observer accepts already or not.
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            self._connect_later()
+        else:
+            self._connected(sock)
+
+    def _connect_later(self) -> None:
+        if not self._closing and self._reconnect is None and self._loop is not None:
+            self._reconnect = self._loop.call_later(RETRY_S, self._connect)
+
+    def _warn(self) -> None:
+        """Say how many frames were dropped since the last warning, and again while it goes on."""
+        self._warning = None
+        count = self.dropped_frames - self._told_drops
+        if count and self._loop is not None:
+            why = "is behind" if self._sock is not None else "cannot be reached"
+            logger.warning("the observer %s: %d frames dropped, some spans will be partial", why, count)
+            self._told_drops = self.dropped_frames
+            self._warning = self._loop.call_later(WARN_S, self._warn)
 
     def _connected(self, sock: socket.socket) -> None:
         assert self._loop is not None
@@ -249,6 +274,7 @@ class Channel:
             self._miss(missed)
         self._unsent_ends = []
         self.traces.clear()
+        self._connect_later()
 
     def _miss(self, item: tuple[int, int, Open, int, End]) -> None:
         if len(self._missed) == MISSED_LIMIT:

@@ -86,6 +86,8 @@ class Outcome:
     CLIENT_DISCONNECTED: Final = "client_disconnected"
     UPSTREAM_FAILED: Final = "upstream_failed"
     """No or a broken response; `End.error_type` says which."""
+    SHUTDOWN: Final = "shutdown"
+    """The proxy was told to end before the exchange had."""
 
 
 class End(msgspec.Struct, frozen=True, array_like=True):
