@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final, Protocol
 
@@ -33,6 +34,9 @@ MISSED_LIMIT: Final = 100_000
 TRACES_LIMIT: Final = 200_000
 
 _decode_run_trace = msgspec.msgpack.Decoder(RunTrace).decode
+
+_Ended = tuple[int, int, Open, int, End]
+"""A call that ended: its number, t0, OPEN, te, END."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +81,11 @@ class Channel:
         self._timer: asyncio.TimerHandle | None = None
         self._decoder = FrameDecoder()
         self._open: dict[int, tuple[int, Open]] = {}
-        self._unsent_ends: list[tuple[int, int, Open, int, End]] = []
-        self._missed: deque[tuple[int, int, Open, int, End]] = deque(maxlen=MISSED_LIMIT)
+        self._gapped: set[int] = set()
+        self._appended = 0
+        self._unsent_ends: deque[tuple[int, _Ended]] = deque()
+        """Ends that the socket did not take yet, with what `_appended` was after them."""
+        self._missed: deque[_Ended] = deque(maxlen=MISSED_LIMIT)
         self._reconnect: asyncio.TimerHandle | None = None
         self._warning: asyncio.TimerHandle | None = None
         self._told_drops = 0
@@ -99,19 +106,23 @@ class Channel:
     def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
         if self._sock is None or self._waiting > self._limit:
             self.dropped_frames += 1
+            self._gapped.add(call)
             if self._warning is None:
                 self._warn()
             return False
+        if call in self._gapped:
+            self._tell_gap(call, time_ns)
         self._append(kind, call, time_ns, payload)
         return True
 
     def end(self, call: int, time_ns: int, record: End) -> None:
         opened_ns, opened = self._open.pop(call)
+        if call in self._gapped:
+            self._tell_gap(call, time_ns)
         if self._sock is None:
             self._miss((call, opened_ns, opened, time_ns, record))
         else:
-            self._append(Kind.END, call, time_ns, encode_record(record))
-            self._unsent_ends.append((call, opened_ns, opened, time_ns, record))
+            self._append_end((call, opened_ns, opened, time_ns, record))
 
     def stats(self) -> dict[str, int]:
         return {
@@ -124,15 +135,28 @@ class Channel:
             "open_calls": len(self._open),
         }
 
+    def _tell_gap(self, call: int, time_ns: int) -> None:
+        """Say where frames are missing, so that the observer trusts nothing across the gap."""
+        self._gapped.discard(call)
+        if self._sock is not None:
+            self._append(Kind.GAP, call, time_ns, b"")
+
     def _append(self, kind: int, call: int, time_ns: int, payload: bytes) -> None:
         parts = self._parts
         parts.append(HEADER.pack(len(payload), kind, call, time_ns))
         if payload:
             parts.append(payload)
         self.frames += 1
-        self._waiting += HEADER.size + len(payload)
+        size = HEADER.size + len(payload)
+        self._appended += size
+        self._waiting += size
         if self._timer is None and self._sending is None and self._loop is not None:
             self._timer = self._loop.call_later(0 if self._waiting > FLUSH_BYTES else FLUSH_S, self._flush)
+
+    def _append_end(self, ended: _Ended) -> None:
+        call, _, _, time_ns, record = ended
+        self._append(Kind.END, call, time_ns, encode_record(record))
+        self._unsent_ends.append((self._appended, ended))
 
     # The connection.
 
@@ -188,10 +212,10 @@ class Channel:
         self._decoder = FrameDecoder()
         self._append(Kind.HELLO, 0, monotonic_ns(), self._hello)
         while self._missed:
-            call, opened_ns, opened, time_ns, record = self._missed.popleft()
+            ended = self._missed.popleft()
+            call, opened_ns, opened, _, _ = ended
             self._append(Kind.OPEN, call, opened_ns, _resumed(opened))
-            self._append(Kind.END, call, time_ns, encode_record(record))
-            self._unsent_ends.append((call, opened_ns, opened, time_ns, record))
+            self._append_end(ended)
         if self.connects > 1:
             for call, (opened_ns, opened) in self._open.items():
                 self._append(Kind.OPEN, call, opened_ns, _resumed(opened))
@@ -222,10 +246,12 @@ class Channel:
                 self._disconnect()
                 return
             self._waiting -= sent
+            taken = self._appended - self._waiting
+            while self._unsent_ends and self._unsent_ends[0][0] <= taken:
+                self._unsent_ends.popleft()
             if sent == len(self._sending):
                 self._sending = None
                 if not self._parts:
-                    self._unsent_ends.clear()
                     return
             else:
                 self._sending = self._sending[sent:]
@@ -249,15 +275,9 @@ class Channel:
         try:
             for frame in self._decoder.feed(data):
                 if frame.kind == Kind.RUN_TRACE:
-                    self._run_trace(_decode_run_trace(frame.payload))
+                    note(self.traces, _decode_run_trace(frame.payload))
         except (ValueError, msgspec.MsgspecError):
             self._disconnect()
-
-    def _run_trace(self, record: RunTrace) -> None:
-        if record.trace_id is None:
-            self.traces.pop(record.identity_key, None)
-        else:
-            remember(self.traces, record.identity_key, record.trace_id)
 
     def _disconnect(self) -> None:
         sock, self._sock = self._sock, None
@@ -270,20 +290,23 @@ class Channel:
         self._parts = []
         self._sending = None
         self._waiting = 0
-        for missed in self._unsent_ends:
-            self._miss(missed)
-        self._unsent_ends = []
+        for _, ended in self._unsent_ends:
+            self._miss(ended)
+        self._unsent_ends.clear()
         self.traces.clear()
         self._connect_later()
 
-    def _miss(self, item: tuple[int, int, Open, int, End]) -> None:
+    def _miss(self, ended: _Ended) -> None:
         if len(self._missed) == MISSED_LIMIT:
             self.calls_lost += 1
-        self._missed.append(item)
+        self._missed.append(ended)
 
 
 class Consumer(Protocol):
     """An observer in the same process."""
+
+    on_run_trace: Callable[[RunTrace], None]
+    """Called with the trace of a run that opened, moved to another trace or closed."""
 
     def feed(self, worker: str, frame: Frame) -> None:
         """Take one frame."""
@@ -297,6 +320,7 @@ class InlineChannel:
         self._worker = worker
         self.traces: dict[str, bytes] = {}
         self.frames = 0
+        observer.on_run_trace = self._run_trace
 
     def open(self, call: int, time_ns: int, record: Open) -> None:
         self.put(Kind.OPEN, call, time_ns, encode_record(record))
@@ -311,6 +335,17 @@ class InlineChannel:
 
     def stats(self) -> dict[str, int]:
         return {"connected": 1, "frames": self.frames, "frames_dropped": 0}
+
+    def _run_trace(self, record: RunTrace) -> None:
+        note(self.traces, record)
+
+
+def note(traces: dict[str, bytes], record: RunTrace) -> None:
+    """Take over what the observer tells of a run."""
+    if record.trace_id is None:
+        traces.pop(record.identity_key, None)
+    else:
+        remember(traces, record.identity_key, record.trace_id)
 
 
 def remember(traces: dict[str, bytes], key: str, trace_id: bytes) -> None:

@@ -111,6 +111,10 @@ class ResponseFacts:
     first_answer_ns: int | None = None
     """Arrival of the first output chunk that is not reasoning; streams only."""
     streamed: bool = False
+    outputs_before_gap: int | None = None
+    """Output chunks seen before the first part of the body that the observer missed; None when it missed none."""
+    outputs_at_last_gap: int = 0
+    """Output chunks seen before the last part that it missed."""
     content: Mapping[str, str] | None = None
     problem: str | None = None
     """Why the body could not be read, in a few words."""

@@ -31,6 +31,8 @@ class Kind(IntEnum):
     RESPONSE_HEAD = 4
     RESPONSE_BODY = 5
     END = 6
+    GAP = 7
+    """Frames of the call before this one did not fit the channel; no payload."""
     RUN_TRACE = 100
 
 

@@ -29,12 +29,18 @@ EVENT_STREAM: Final = "text/event-stream"
 
 TOO_LARGE: Final = "response too large to read"
 
+GAP: Final = "parts of the response were not seen"
+
 
 class ResponseParser(Protocol):
     """Reads one response body as it comes. Never raises."""
 
     def feed(self, time_ns: int, data: bytes) -> None:
         """Body bytes, content coding undone, any split; `time_ns` is when they arrived."""
+        ...
+
+    def gap(self) -> None:
+        """A part of the body is missing between what was fed and what will be."""
         ...
 
     def finish(self) -> ResponseFacts:
@@ -216,6 +222,7 @@ class BodyParser(ABC):
         self._pieces: list[bytes] = []
         self._size = 0
         self._last_ns = 0
+        self._lost = False
         self._finished = False
 
     @abstractmethod
@@ -242,7 +249,7 @@ class BodyParser(ABC):
             self.facts.problem = problem
 
     def feed(self, time_ns: int, data: bytes) -> None:
-        if self._finished or not data:
+        if self._finished or self._lost or not data:
             return
         self._last_ns = time_ns
         if not self._decided:
@@ -262,6 +269,25 @@ class BodyParser(ABC):
             self.note(TOO_LARGE)
         for event in self._framing.feed(data):
             self._event(time_ns, event)
+
+    def gap(self) -> None:
+        """What was said before stands, but for the message and for counts that go on growing; a stream is taken up
+        again at its next event, a document is lost."""
+        facts = self.facts
+        if self._finished or facts.terminal:
+            return
+        self.note(GAP)
+        facts.outputs_at_last_gap = len(facts.output_ns)
+        if facts.outputs_before_gap is None:
+            facts.outputs_before_gap = facts.outputs_at_last_gap
+        self.keeping = False
+        facts.usage.output = facts.usage.reasoning = None
+        self._pieces.clear()
+        if self._framing is None and not self._decided and self._content_type == EVENT_STREAM:
+            self._decide(b"")
+        elif self._framing is not None:
+            self._framing = self.choose_framing(b"data:")
+        self._lost = self._framing is None
 
     def _decide(self, head: bytes) -> None:
         self._decided = True
@@ -305,6 +331,8 @@ class BodyParser(ABC):
             return
         body = b"".join(self._pieces)
         self._pieces.clear()
+        if self._lost:
+            return
         if self._size > MAX_RESPONSE_BYTES or not body.strip():
             return
         if self._status >= 400:

@@ -228,7 +228,7 @@ class OpenAIChatParser(BodyParser):
     def on_event(self, time_ns: int, event: Event) -> None:
         data = event[1]
         if data == DONE:
-            self._done = True
+            self._done = self.facts.terminal = True
             return
         facts = self.facts
         chunk = decode(_CHUNK, data)
