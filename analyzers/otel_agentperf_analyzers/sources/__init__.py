@@ -1,0 +1,48 @@
+"""Trace sources: one file per kind, all yield the same rows (`rows.SCHEMA`)."""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from otel_agentperf.errors import SourceError, UsageError
+from otel_agentperf_analyzers.sources.base import Skipped, Source
+from otel_agentperf_analyzers.sources.files import StandardInput, files
+from otel_agentperf_analyzers.sources.store import StoreDirectory
+
+__all__ = ["DEFAULT", "VARIABLE", "Skipped", "Source", "resolve"]
+
+VARIABLE: Final = "OTEL_AGENTPERF_STORE"
+"""Environment variable that names the source when none is given."""
+
+DEFAULT: Final = "./agentperf-store"
+
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def resolve(source: str | None) -> Source:
+    """The source that a user names; None: what the environment names, else the default store.
+
+    Raises:
+        UsageError: a kind that cannot be read.
+        SourceError: there is nothing of that name.
+    """
+    name = source if source is not None else os.environ.get(VARIABLE) or DEFAULT
+    if name == "-":
+        return StandardInput()
+    if _URL.match(name):
+        kind = name.partition("://")[0]
+        raise UsageError(
+            f"cannot read {kind}:// yet; SOURCE is a store directory, a file or glob of OTLP JSON lines"
+            " (plain, .gz, .zst), or - for standard input"
+        )
+    if not name:
+        raise UsageError("SOURCE is empty; name a store directory, a file or glob of OTLP JSON lines, or -")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return StoreDirectory(path)
+    if source is None and not path.exists():
+        raise SourceError(
+            f"no trace store at {name}; name a SOURCE, set {VARIABLE}, or make one with otel-agentperf demo"
+        )
+    return files(str(path))

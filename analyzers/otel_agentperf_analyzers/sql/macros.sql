@@ -1,0 +1,28 @@
+-- Functions that the relations share.
+
+-- A count of nanoseconds since 1970 as a point in time (microseconds are what TIMESTAMPTZ can hold).
+CREATE MACRO instant(unix_ns) AS make_timestamptz(unix_ns // 1000);
+
+-- Nanoseconds as seconds.
+CREATE MACRO seconds(ns) AS ns / 1e9;
+
+-- The part of an interval that no earlier one covers, in nanoseconds, when `reached_ns` is the latest end of the
+-- intervals that start before it (NULL for the first). Its sum over intervals in order of start is the measure of
+-- their union.
+CREATE MACRO newly_covered(start_ns, end_ns, reached_ns) AS
+    GREATEST(0, end_ns - GREATEST(start_ns, COALESCE(reached_ns, start_ns)));
+
+-- Nanoseconds that an interval and a window share.
+CREATE MACRO overlap_ns(start_ns, end_ns, window_start_ns, window_end_ns) AS
+    GREATEST(0, LEAST(end_ns, window_end_ns) - GREATEST(start_ns, window_start_ns));
+
+-- The p-quantile of a sorted list, with linear interpolation at rank (n-1)p: what QUANTILE_CONT computes, for a p that
+-- is data. NULL for an empty list.
+CREATE MACRO quantile_of_sorted(items, p) AS
+    items[1 + CAST(FLOOR((len(items) - 1) * p) AS BIGINT)]
+    + (items[1 + CAST(CEIL((len(items) - 1) * p) AS BIGINT)] - items[1 + CAST(FLOOR((len(items) - 1) * p) AS BIGINT)])
+    * ((len(items) - 1) * p - FLOOR((len(items) - 1) * p));
+
+-- Whether a call or turn of that status failed: its figures stay out of percentiles. A partial one did not: what is
+-- known of it is right.
+CREATE MACRO is_failed(status) AS status IN ('error', 'cancelled', 'truncated');
