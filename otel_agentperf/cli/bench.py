@@ -1,7 +1,527 @@
-"""Commands of this module are registered by `register`."""
+"""`replay`: recorded agent work against an inference endpoint, through a proxy that keeps the spans."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from otel_agentperf.cli.common import console
+from otel_agentperf.cli.options import grouped
+from otel_agentperf.errors import EndpointError, ExitCode, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress as Bar
+
+    from otel_agentperf.replay import BenchmarkResult, EndpointFacts, LevelResult, Progress, Recording, ReplaySettings
+
+__all__ = ["register"]
+
+_LOAD: Final = "Load"
+_TRAFFIC: Final = "What agents send"
+_ENDPOINT: Final = "Endpoint"
+_TRACES: Final = "Traces and results"
+
+
+class ReplayFormat(StrEnum):
+    """Ways to write the summary."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Dialect(StrEnum):
+    """Wire formats; the values of `replay.DialectName`, which is not imported for a help page."""
+
+    CHAT = "chat"
+    MESSAGES = "messages"
+
+
+class OutputTokens(StrEnum):
+    """The values of `replay.OutputPolicy`."""
+
+    EXACT = "exact"
+    RECORDED = "recorded"
+    NATURAL = "natural"
+
+
+class CachePrefix(StrEnum):
+    """The values of `replay.Placement`."""
+
+    SYSTEM = "system"
+    USER = "user"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Whom to ask."""
+
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="Base URL of the inference endpoint, with or without `/v1`.", rich_help_panel=_ENDPOINT
+        ),
+    ]
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model to ask for.", rich_help_panel=_ENDPOINT)]
+    dialect: Annotated[
+        Dialect,
+        typer.Option(help="OpenAI chat completions or Anthropic messages.", rich_help_panel=_ENDPOINT),
+    ] = Dialect.CHAT
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Path of the requests, where it is not the dialect's.", rich_help_panel=_ENDPOINT
+        ),
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Environment variable that holds the API key, for example `OPENAI_API_KEY`.",
+            rich_help_panel=_ENDPOINT,
+        ),
+    ] = None
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="A further header field (repeatable).", rich_help_panel=_ENDPOINT),
+    ] = None
+    retries: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Further attempts after a 408, 409, 425, 429, 5xx, a lost connection or a broken answer, with "
+            "backoff; then the trajectory is given up.",
+            rich_help_panel=_ENDPOINT,
+        ),
+    ] = 2
+    request_timeout: Annotated[
+        float,
+        typer.Option(metavar="S", help="An answer that takes longer has failed.", rich_help_panel=_ENDPOINT),
+    ] = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How many agents, and for how long."""
+
+    agents: Annotated[
+        str,
+        typer.Option(metavar="N[,N...]", help="Concurrent agents; one level after the other.", rich_help_panel=_LOAD),
+    ] = "1"
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Least length of a level's steady window. Default: 60, or none with `--trajectories`.",
+            show_default=False,
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
+    trajectories: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Least number of trajectories completed in a level's steady window. With `--seconds`, both must be "
+            "met.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
+    warmup: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="All agents of a level work this long before it is measured.", rich_help_panel=_LOAD
+        ),
+    ] = 10.0
+    drain_limit: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="After the steady window, how long its requests may go on; then they are cut off and counted.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = 60.0
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Decides which agent plays which task.", rich_help_panel=_LOAD)
+    ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What is played, and how."""
+
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Only this task of the recording (repeatable).", rich_help_panel=_TRAFFIC),
+    ] = None
+    limit_turns: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Only the first N turns of each task.", rich_help_panel=_TRAFFIC),
+    ] = None
+    output_tokens: Annotated[
+        OutputTokens,
+        typer.Option(
+            help="Length of answers: `exact` as recorded (`max_tokens` and `ignore_eos`), at most as `recorded`, or "
+            "`natural`, up to the recorded limit, else 16,384.",
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = OutputTokens.EXACT
+    tool_delay_scale: Annotated[
+        float, typer.Option(metavar="X", help="Factor on recorded tool delays.", rich_help_panel=_TRAFFIC)
+    ] = 1.0
+    tool_delay_cap: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Longest tool delay; each cut is counted.", rich_help_panel=_TRAFFIC),
+    ] = None
+    tool_delay: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="One tool delay in place of the recorded ones.", rich_help_panel=_TRAFFIC),
+    ] = None
+    cache_prefix: Annotated[
+        CachePrefix,
+        typer.Option(
+            help="Where each trajectory gets a random prefix, so that it shares no cached prompt with another.",
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = CachePrefix.SYSTEM
+    body: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Further members of each request body, for example `{"reasoning_effort": "high"}`.',
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traces:
+    """Where spans and results go."""
+
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="OTEL_AGENTPERF_STORE",
+            help="Directory of the trace store. Default: `./agentperf-store`.",
+            show_default=False,
+            rich_help_panel=_TRACES,
+        ),
+    ] = None
+    no_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--no-proxy",
+            help="Send straight to the endpoint: it is a proxy of ours already, or no spans are wanted.",
+            rich_help_panel=_TRACES,
+        ),
+    ] = False
+    benchmark_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Name of the benchmark in traces. Default: a new one.", rich_help_panel=_TRACES
+        ),
+    ] = None
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a record of the benchmark as JSON.", rich_help_panel=_TRACES),
+    ] = None
+    format: Annotated[ReplayFormat, typer.Option("--format", "-f", help="Of the summary.", rich_help_panel=_TRACES)] = (
+        ReplayFormat.TABLE
+    )
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A recording: `mini` (bundled), a directory or manifest of agentperf-local's format, its wheel, or the "
+        "name of a replay in the installed package, such as `agentperf-default-v1`. `PLACE:NAME` picks one of several.",
+    ),
+]
+
+
+@grouped
+def replay(source: Source, *, endpoint: Endpoint, load: Load, traffic: Traffic, traces: Traces) -> None:
+    """Play recorded agent trajectories against an inference endpoint.
+
+    Each agent works through one recorded trajectory at a time: it sends a turn with its recorded history, drains the
+    answer, waits as long as the tools took, and sends the next. The requests pass an embedded proxy that writes their
+    spans to the store; `otel-agentperf report` reads them.
+
+    Example, with `otel-agentperf simulate` running:
+
+        otel-agentperf replay mini --endpoint http://127.0.0.1:8000 --model simulated --agents 1,4 --seconds 15
+    """
+    from otel_agentperf import replay as player
+
+    settings = _settings(endpoint, load, traffic, traces)
+    settings.check()
+    recording = _chosen(player.load(source), traffic)
+    facts = asyncio.run(player.inspect(settings))
+    recording = _fitting(recording, facts, settings.model)
+    with _endpoint_of(traces, settings.endpoint) as url:
+        result = _play(recording, replace(settings, endpoint=url))
+    if traces.manifest is not None:
+        record = player.manifest(recording, settings, result, endpoint=settings.endpoint, facts=facts)
+        _write(traces.manifest, record.to_json())
+    _summary(result, traces.format)
+    _hints(result)
+    if result.stopped == "interrupted":
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if result.stopped is not None:
+        raise EndpointError(f"the endpoint stopped answering: {result.levels[-1].error_example}")
+
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
+    """Add the command to the application."""
+    app.command()(replay)
+
+
+def _settings(endpoint: Endpoint, load: Load, traffic: Traffic, traces: Traces) -> "ReplaySettings":
+    from otel_agentperf import replay as player
+
+    return player.ReplaySettings(
+        endpoint=endpoint.endpoint,
+        model=endpoint.model,
+        levels=_levels(load.agents),
+        dialect=player.DialectName(endpoint.dialect),
+        seconds=60.0 if load.seconds is None and load.trajectories is None else load.seconds,
+        trajectories=load.trajectories,
+        warmup_s=load.warmup,
+        drain_limit_s=load.drain_limit,
+        output=player.OutputPolicy(traffic.output_tokens),
+        tool_delays=player.ToolDelays(
+            scale=traffic.tool_delay_scale, cap_s=traffic.tool_delay_cap, fixed_s=traffic.tool_delay
+        ),
+        cache_prefix=player.Placement(traffic.cache_prefix),
+        seed=load.seed,
+        benchmark_id=traces.benchmark_id or player.new_benchmark_id(),
+        max_retries=endpoint.retries,
+        request_timeout_s=endpoint.request_timeout,
+        path=endpoint.path,
+        api_key=_api_key(endpoint.api_key_env),
+        headers=tuple(_header(text) for text in endpoint.header or ()),
+        extra_body=_extra_body(traffic.body),
+    )
+
+
+def _levels(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as exc:
+        raise UsageError(f"not a list of numbers of agents: {text!r}; write for example --agents 1,4,8") from exc
+
+
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise UsageError(f"the environment variable {variable} is not set; it should hold the API key")
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(
+            f"the environment variable {variable} holds no API key: it has characters that no header takes"
+        )
+    return key
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError("a header is written as 'NAME: VALUE'")
+    return name.strip(), value.strip()
+
+
+def _extra_body(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        body = json.loads(text)
+    except ValueError as exc:
+        raise UsageError(f"--body is not JSON: {exc}") from exc
+    if not isinstance(body, dict):
+        raise UsageError("--body is not a JSON object; write for example '{\"temperature\": 0}'")
+    return body
+
+
+def _chosen(recording: "Recording", traffic: Traffic) -> "Recording":
+    """The recording with the tasks and turns that were asked for."""
+    if traffic.task:
+        known = [task.id for task in recording.tasks]
+        unknown = [task for task in traffic.task if task not in known]
+        if unknown:
+            raise UsageError(f"no task {unknown[0]!r} in {recording.name}; it has {', '.join(known)}")
+        recording = recording.only(traffic.task)
+    return recording if traffic.limit_turns is None else recording.limited(traffic.limit_turns)
+
+
+def _fitting(recording: "Recording", facts: "EndpointFacts", model: str) -> "Recording":
+    """The recording without the tasks that the model's context cannot hold."""
+    if facts.models and model not in facts.models:
+        console.print(f"the endpoint does not list a model {model!r}; it lists {', '.join(facts.models[:8])}")
+    limit = facts.max_context_tokens
+    if limit is None:
+        return recording
+    tight = [task for task in recording.tasks if (task.context_tokens or 0) > limit]
+    if not tight:
+        return recording
+    names = ", ".join(f"{task.id} ({task.context_tokens:,} tokens)" for task in tight)
+    if len(tight) == len(recording.tasks):
+        raise EndpointError(
+            f"no task fits the {limit:,} tokens of context of {model}; --limit-turns cuts them: {names}"
+        )
+    console.print(f"left out, because the context of {model} holds {limit:,} tokens: {names}")
+    keep = {task.id for task in recording.tasks} - {task.id for task in tight}
+    return recording.only(keep)
+
+
+@contextmanager
+def _endpoint_of(traces: Traces, endpoint: str) -> Iterator[str]:
+    """The URL that agents use: a proxy in front of the endpoint, unless there shall be none."""
+    if traces.no_proxy:
+        yield endpoint
+        return
+    from otel_agentperf.cli.embed import proxy_in_front
+
+    store = traces.store or Path("agentperf-store")
+    with proxy_in_front(endpoint.rstrip("/").removesuffix("/v1"), store) as url:
+        console.print(f"spans go to {store}")
+        yield url
+
+
+def _play(recording: "Recording", settings: "ReplaySettings") -> "BenchmarkResult":
+    import uvloop
+
+    from otel_agentperf.replay import play
+
+    async def run() -> "BenchmarkResult":
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def interrupt() -> None:
+            # The first interrupt ends the benchmark with what it has; the second one ends the command.
+            stop.set()
+            loop.remove_signal_handler(signal.SIGINT)
+
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        try:
+            return await play(recording, settings, on_progress=show, stop=stop)
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+    size = f"{len(recording.tasks)} tasks with {recording.turns} turns"
+    console.print(f"benchmark {settings.benchmark_id}: {recording.name}, {size}")
+    with _progress() as show, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Progress], None] | None]":
+    """A progress bar on stderr; None where nobody watches it."""
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("connecting", total=None, left="")
+        yield lambda progress: _show(bar, task, progress)
+
+
+def _show(bar: "Bar", task: Any, progress: "Progress") -> None:
+    level = f"level {progress.level_index + 1}/{progress.level_count}"
+    errors = f", {progress.errors} errors" if progress.errors else ""
+    bar.update(
+        task,
+        description=f"{level} · {progress.agents} agents · {progress.phase} · {progress.requests} requests{errors} · "
+        f"{progress.completed_trajectories} trajectories",
+        total=None if progress.share is None else 1.0,
+        completed=progress.share or 0.0,
+        left="" if progress.left_s is None else f"{progress.left_s:.0f} s left",
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as exc:
+        raise StoreError(f"cannot write {path}: {exc.strerror}") from exc
+
+
+_MAIN_COLUMNS: Final = (
+    "agents",
+    "window_s",
+    "requests",
+    "errors",
+    "completed_trajectories",
+    "client_ttft_p95_s",
+    "client_output_speed_p25_tps",
+    "output_tokens",
+    "lateness_p99_s",
+    "client_ttft_p50_s",
+)
+
+
+def _summary(result: "BenchmarkResult", form: ReplayFormat) -> None:
+    """One row per level on stdout."""
+    import pyarrow as pa
+
+    from otel_agentperf.cli.options import Format, Output
+    from otel_agentperf.cli.output import emit
+
+    rows = [_row(result, level) for level in result.levels]
+    emit(pa.Table.from_pylist(rows), Output(format=Format(form)), main_columns=_MAIN_COLUMNS)
+
+
+def _row(result: "BenchmarkResult", level: "LevelResult") -> dict[str, Any]:
+    opened, closed = level.steady_start_ns, level.steady_end_ns
+    return {
+        "benchmark_id": result.benchmark_id,
+        **asdict(level),
+        "window_s": None if opened is None or closed is None else (closed - opened) / 1e9,
+        "errors": sum(level.errors.values()),
+        "error_kinds": _kinds(level),
+    }
+
+
+def _kinds(level: "LevelResult") -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(level.errors.items()))
+
+
+def _hints(result: "BenchmarkResult") -> None:
+    """What the figures of a level do not say by themselves, on stderr."""
+    for level in result.levels:
+        for number, words in (
+            (sum(level.errors.values()), f"requests failed ({_kinds(level)}); the latest: {level.error_example}"),
+            (level.aborted_trajectories, "trajectories were given up"),
+            (level.cut_requests, "requests were cut off at the end"),
+            (level.capped_tool_delays, "tool delays were cut to the cap"),
+            (level.capped_retry_waits, "waits before a retry were cut to 60 s"),
+            (
+                level.answers_of_other_length,
+                "answers are not as long as recorded: the endpoint does not honour ignore_eos",
+            ),
+            (level.answers_without_target, "answers have no recorded length; the model chose"),
+            (level.answers_without_usage, "answers came without token counts"),
+        ):
+            if number:
+                console.print(f"{level.agents} agents: {number} {words}")

@@ -1,0 +1,58 @@
+"""Recordings by name or by place: `load` finds the place, and the format that reads it.
+
+A format is one module with one class of `base.Format`; it is added to `FORMATS`. A later one never takes what an
+earlier one recognises.
+"""
+
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from otel_agentperf.errors import SourceError
+from otel_agentperf.replay.formats.agentperf_local import AgentPerfLocal
+from otel_agentperf.replay.formats.base import Format
+from otel_agentperf.replay.formats.places import bundled, find, replays_in
+from otel_agentperf.replay.recording import Recording
+
+__all__ = ["DEFAULT_REPLAY", "FORMATS", "Format", "bundled", "load"]
+
+FORMATS: Final[tuple[Format, ...]] = (AgentPerfLocal(),)
+
+DEFAULT_REPLAY: Final = "agentperf-default-v1"
+"""Taken from a package or directory of several replays when none is named: the one that results are compared on."""
+
+
+def load(source: str) -> Recording:
+    """Read a recording.
+
+    Args:
+        source: a directory or manifest; a wheel of agentperf-local, or a directory of replays, either with `:NAME`
+            when it holds several; the name of a bundled recording; the name of a replay in the installed package
+            agentperf-local, also written `agentperf-local:NAME`.
+
+    Raises:
+        SourceError: nothing of that name, or it is malformed; names file and line.
+    """
+    place, name = find(source)
+    for candidate in FORMATS:
+        if name is None and candidate.recognises(place):
+            return candidate.load(place)
+    return _load_from(place, source, name)
+
+
+def _load_from(collection: Traversable, source: str, name: str | None) -> Recording:
+    """One replay out of a directory of several."""
+    replays = {
+        place.name: (candidate, place)
+        for place in replays_in(collection)
+        for candidate in reversed(FORMATS)
+        if candidate.recognises(place)
+    }
+    if not replays:
+        raise SourceError(f"{source}: not a recording in a known format ({', '.join(each.name for each in FORMATS)})")
+    if name is None:
+        name = next(iter(replays)) if len(replays) == 1 else DEFAULT_REPLAY
+    if name not in replays:
+        base = source.removesuffix(f":{name}")
+        raise SourceError(f"{base}: no replay named {name!r}; write {base}:NAME with one of {', '.join(replays)}")
+    candidate, place = replays[name]
+    return candidate.load(place)
