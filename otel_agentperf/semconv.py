@@ -423,6 +423,7 @@ TAG_PATH_PREFIX: Final = "/~/"
 
 LAUNCHER_TAGS: Final = {
     "trajectory.id": TRAJECTORY_ID,
+    "trajectory.final": TRAJECTORY_FINAL,
     "parent.id": TRAJECTORY_PARENT_ID,
     "agent.name": GEN_AI_AGENT_NAME,
     "benchmark.id": BENCHMARK_ID,
@@ -433,4 +434,4 @@ LAUNCHER_TAGS: Final = {
     "task.domain": TASK_DOMAIN,
     "outcome": OUTCOME,
 }
-"""Tag name (without prefix) to span attribute. `level` and `agent.index` are ints."""
+"""Tag name (without prefix) to span attribute. `level` and `agent.index` are ints, `trajectory.final` is a boolean."""
