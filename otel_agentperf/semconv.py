@@ -396,6 +396,8 @@ class ErrorType:
     """The proxy was told to end, and the exchange had not ended within the time to drain."""
     PROXY_ERROR: Final = "proxy_error"
     """The proxy itself failed, or the upstream's response cannot be written to the client."""
+    TOOL: Final = "tool_error"
+    """Tool spans: the result that the client sent is marked as an error."""
 
 
 class Source:

@@ -1,0 +1,406 @@
+"""The observer: frames in, spans out.
+
+One observer serves all relays of a proxy, so all of them share one view of the trajectories, and it is the only writer
+of the store and the only exporter. It never raises: what goes wrong with one call is counted, said once per kind, and
+costs that call its details.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any, Final
+
+import msgspec
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_agentperf_proxy.calls import Call
+from otel_agentperf_proxy.clock import WallClock
+from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.dialects import MessageCache
+from otel_agentperf_proxy.export import Export, create_export
+from otel_agentperf_proxy.frames import End, Frame, Hello, Kind, Open, RunTrace
+from otel_agentperf_proxy.intake import run_observer
+from otel_agentperf_proxy.resource import resource
+from otel_agentperf_proxy.spans import Spans
+from otel_agentperf_proxy.store import SegmentWriter, prepare
+from otel_agentperf_proxy.trajectory import Linker, Run, ToolSpan
+
+__all__ = ["Observer", "run_observer"]
+
+TICK_S: Final = 0.25
+
+HOLD_NS: Final = 20_000_000
+"""With several relays, how long a call waits for its place: the end of the call before it may be on its way from
+another relay, which gathers frames for some milliseconds."""
+
+LOST_NS: Final = 2 * 10**9
+"""How long the calls of a relay whose connection broke wait for it to come back."""
+
+BATCH: Final = 512
+"""Spans that are written without waiting for the flush interval."""
+
+FINISHED: Final = 16_384
+"""Numbers of finished calls that are remembered per relay."""
+
+logger = logging.getLogger(__name__)
+
+_decode_open = msgspec.msgpack.Decoder(Open).decode
+_decode_end = msgspec.msgpack.Decoder(End).decode
+_decode_hello = msgspec.msgpack.Decoder(Hello).decode
+
+
+class _Relay:
+    """What is known of a relay."""
+
+    __slots__ = ("calls", "finished", "lost_ns")
+
+    def __init__(self) -> None:
+        self.calls: dict[int, Call] = {}
+        self.finished: dict[int, None] = {}
+        """The latest finished calls: after a broken connection a relay may tell an end twice."""
+        self.lost_ns: int | None = None
+        """When its connection broke."""
+
+    def finish(self, number: int) -> None:
+        self.calls.pop(number, None)
+        self.finished[number] = None
+        if len(self.finished) > FINISHED:
+            del self.finished[next(iter(self.finished))]
+
+
+class Observer:
+    """The calls of all relays of a proxy. Not thread-safe.
+
+    Args:
+        config: says where spans go.
+        clock: anchors monotonic times.
+        linker: of trajectories.
+
+    Raises:
+        StoreError: the store cannot be written.
+        UsageError: the export cannot be configured.
+    """
+
+    def __init__(self, config: ProxyConfig, *, clock: WallClock | None = None, linker: Linker | None = None) -> None:
+        self.on_run_trace: Callable[[RunTrace], None] = lambda record: None
+        """Called with the trace of a run that opened, moved to another trace or closed."""
+        self._content = config.capture == "content"
+        self._flush_ns = round(config.flush_interval_s * 1e9)
+        self.tick_s = min(TICK_S, config.flush_interval_s)
+        """How often `tick` is wanted."""
+        self._clock = clock or WallClock()
+        self._linker = linker or Linker(idle_limit_s=config.idle_limit_s)
+        self._cache = MessageCache()
+        self._spans = Spans(resource(), self._clock, provider=config.provider)
+        self._store = self._open_store(config) if config.store else None
+        self._export: Export | None = create_export(config)
+        self._relays: dict[str, _Relay] = {}
+        self._held: deque[tuple[int, Call]] = deque()
+        self._pending: list[ReadableSpan] = []
+        self._pending_ns = 0
+        """When the first of the spans that wait came."""
+        self._run_traces: dict[str, bytes] = {}
+        self._unsampled_runs: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+        self._problems: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._closed = False
+
+    @staticmethod
+    def _open_store(config: ProxyConfig) -> SegmentWriter:
+        directory = Path(config.store or "")
+        prepare(directory)
+        return SegmentWriter(
+            directory,
+            rotate_bytes=config.store_rotate_bytes,
+            rotate_s=config.store_rotate_s,
+            max_bytes=config.store_max_bytes,
+            max_age_s=config.store_max_age_s,
+        )
+
+    # What relays tell.
+
+    def feed(self, worker: str, frame: Frame) -> None:
+        """Take one frame of a relay."""
+        relay = self._relays.get(worker)
+        if relay is None:
+            relay = self._relays[worker] = _Relay()
+        try:
+            self._take(relay, frame)
+        except Exception as exc:
+            self._failed("frame", exc)
+
+    def disconnected(self, worker: str, now_ns: int) -> None:
+        """The relay's connection broke. Its calls wait for a while whether it comes back."""
+        relay = self._relays.get(worker)
+        if relay is not None:
+            relay.lost_ns = now_ns
+
+    def tick(self, now_ns: int) -> None:
+        """Do what time asks for: place and end what waits, close idle runs, write."""
+        if self._closed:
+            return
+        self._clock.tick(now_ns)
+        self._release(now_ns)
+        self._guarded("relay", self._give_up_lost, now_ns)
+        self._guarded("expire", self._expire, now_ns)
+        # As late as the next tick would be too late.
+        if self._pending and now_ns + round(self.tick_s * 1e9) - self._pending_ns >= self._flush_ns:
+            self.flush()
+        if self._store is not None:
+            self._guarded("store", self._store.tick)
+
+    def flush(self) -> None:
+        """Write the spans that wait."""
+        spans, self._pending = self._pending, []
+        if self._store is not None and spans:
+            self._guarded("store", self._store.write, spans)
+
+    def close(self) -> None:
+        """End all calls and runs with what is known, write and export everything. Takes seconds at most."""
+        if self._closed:
+            return
+        self._release(None)
+        for relay in self._relays.values():
+            for number, call in tuple(relay.calls.items()):
+                self._lose(relay, number, call)
+        self._guarded("expire", self._close_all)
+        self.flush()
+        self._closed = True
+        if self._export is not None:
+            self._guarded("export", self._export.close)
+        if self._store is not None:
+            self._guarded("store", self._store.close)
+
+    @property
+    def holds(self) -> bool:
+        """Whether a call waits for its place: `tick` is wanted in `HOLD_NS`."""
+        return bool(self._held)
+
+    def run_traces(self) -> list[RunTrace]:
+        """The traces of all open runs with an explicit identity, for a relay that is new."""
+        return [RunTrace(key, trace_id) for key, trace_id in self._run_traces.items()]
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the start, and the present state; JSON.
+
+        `calls` by status, `problems` (bodies that came whole and could not be read) by dialect, `errors` (of the
+        observer itself) by kind, and what store, export and linker tell of themselves.
+        """
+        return {
+            "relays": sum(relay.lost_ns is None for relay in self._relays.values()),
+            "open_calls": sum(len(relay.calls) for relay in self._relays.values()),
+            "spans": self._counts["spans"],
+            "calls": dict(self._statuses),
+            "calls_resumed": self._counts["resumed"],
+            "calls_without_open": self._counts["orphans"],
+            "problems": dict(self._problems),
+            "errors": dict(self._errors),
+            "store": self._store.stats() if self._store is not None else None,
+            "export": self._export.stats() if self._export is not None else None,
+            "linker": self._linker.stats(),
+        }
+
+    # Frames.
+
+    def _take(self, relay: _Relay, frame: Frame) -> None:
+        kind, number, time_ns, payload = frame
+        call = relay.calls.get(number)
+        if kind == Kind.RESPONSE_BODY:
+            if call is not None:
+                call.response_body(time_ns, payload)
+        elif kind == Kind.OPEN:
+            self._open(relay, number, time_ns, payload)
+        elif kind == Kind.END:
+            self._end(relay, number, call, time_ns, payload)
+        elif kind == Kind.HELLO:
+            _decode_hello(payload)
+            relay.lost_ns = None
+        elif call is None:
+            return
+        elif kind == Kind.REQUEST_BODY:
+            call.request_body(time_ns, payload)
+        elif kind == Kind.REQUEST_END:
+            call.request_end(time_ns)
+            self._request_came(call, time_ns)
+        elif kind == Kind.RESPONSE_HEAD:
+            call.response_head(time_ns, payload)
+        elif kind == Kind.GAP:
+            call.gap(time_ns)
+            if call.request is not None:
+                self._request_came(call, time_ns)
+
+    def _open(self, relay: _Relay, number: int, time_ns: int, payload: bytes) -> None:
+        opened = _decode_open(payload)
+        if opened.resumed:
+            self._counts["resumed"] += 1
+            if number in relay.finished:
+                return
+            if (known := relay.calls.get(number)) is not None:
+                # The relay's connection broke, and this observer is still the same.
+                known.gap(time_ns)
+                return
+        relay.calls[number] = Call(opened, time_ns, content=self._content, cache=self._cache)
+
+    def _end(self, relay: _Relay, number: int, call: Call | None, time_ns: int, payload: bytes) -> None:
+        if call is None:
+            if number not in relay.finished:
+                relay.finish(number)
+                self._counts["orphans"] += 1
+                self._statuses["partial"] += 1
+                self._emit(self._spans.orphan(_decode_end(payload), time_ns), sampled=True)
+            return
+        relay.finish(number)
+        try:
+            call.finish(time_ns, payload)
+        except Exception as exc:
+            self._failed("end", exc)
+            call.missed = True
+        self._ended(call)
+
+    def _lose(self, relay: _Relay, number: int, call: Call) -> None:
+        """The call's END will not come."""
+        relay.finish(number)
+        self._guarded("lose", call.lose)
+        self._ended(call)
+
+    # Places.
+
+    def _request_came(self, call: Call, time_ns: int) -> None:
+        """The call's request is there, as far as it will ever be."""
+        if call.placement is not None or call.dialect is None or call.held:
+            return
+        if len(self._relays) > 1:
+            call.held = True
+            self._held.append((time_ns + HOLD_NS, call))
+        else:
+            self._place(call)
+
+    def _release(self, now_ns: int | None) -> None:
+        """Place the calls that waited for it long enough; all of them when None."""
+        while self._held and (now_ns is None or self._held[0][0] <= now_ns):
+            call = self._held.popleft()[1]
+            call.held = False
+            self._guarded("place", self._place, call)
+            if call.ended:
+                self._finish(call)
+
+    def _place(self, call: Call) -> None:
+        opened, request = call.opened, call.request
+        if request is None or call.placement is not None:
+            return
+        placement = self._linker.place(
+            tenant=opened.tenant,
+            identity=call.identity,
+            request=request,
+            tags=opened.tags,
+            t0_ns=call.t0_ns,
+            trace_id=opened.trace_id,
+            span_id=opened.span_id,
+            parent_span_id=opened.parent_span_id,
+            identity_key=opened.identity_key,
+        )
+        call.placement = placement
+        run = placement.run
+        if opened.parent_span_id is not None and not opened.sampled and placement.opened_run:
+            self._unsampled_runs.add(run.run_id)
+        self._close_runs(placement.closed_runs)
+        if placement.opened_run and run.identity_key is not None:
+            self._run_traces[run.identity_key] = run.trace_id
+            self.on_run_trace(RunTrace(run.identity_key, run.trace_id))
+        for tool in placement.finished_tools:
+            self._guarded("span", self._emit_tool, tool)
+
+    def _ended(self, call: Call) -> None:
+        """Nothing more comes of the call."""
+        call.ended = True
+        if not call.held:
+            self._finish(call)
+
+    def _finish(self, call: Call) -> None:
+        self._guarded("place", self._place, call)
+        self._statuses[call.status] += 1
+        if call.dialect is not None and (problems := call.problems()):
+            self._problems[call.dialect.name] += problems
+        closed: Sequence[Run] = ()
+        if call.placement is not None:
+            try:
+                closed = self._linker.finish(call.placement, call.response, call.status, call.end_ns or call.last_ns)
+            except Exception as exc:
+                self._failed("finish", exc)
+        self._guarded("span", self._emit_call, call)
+        self._close_runs(closed)
+
+    def _close_runs(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self._guarded("span", self._emit_run, run)
+            self._unsampled_runs.discard(run.run_id)
+            key = run.identity_key
+            if key is not None and self._run_traces.get(key) == run.trace_id:
+                del self._run_traces[key]
+                self.on_run_trace(RunTrace(key, None))
+
+    def _give_up_lost(self, now_ns: int) -> None:
+        for worker, relay in tuple(self._relays.items()):
+            if relay.lost_ns is not None and now_ns - relay.lost_ns >= LOST_NS:
+                for number, call in tuple(relay.calls.items()):
+                    self._lose(relay, number, call)
+                del self._relays[worker]
+
+    def _expire(self, now_ns: int) -> None:
+        self._close_runs(self._linker.expire(now_ns))
+
+    def _close_all(self) -> None:
+        self._close_runs(self._linker.close_all())
+
+    # Spans.
+
+    def _emit_call(self, call: Call) -> None:
+        self._emit(self._spans.call(call), sampled=self._call_sampled(call))
+
+    def _emit_run(self, run: Run) -> None:
+        self._emit(self._spans.run(run), sampled=self._run_sampled(run))
+
+    def _emit_tool(self, tool: ToolSpan) -> None:
+        self._emit(self._spans.tool(tool), sampled=self._run_sampled(tool.run))
+
+    def _emit(self, span: ReadableSpan, *, sampled: bool) -> None:
+        self._counts["spans"] += 1
+        if self._export is not None:
+            self._export.export(span, sampled=sampled)
+        if self._store is not None:
+            if not self._pending:
+                self._pending_ns = monotonic_ns()
+            self._pending.append(span)
+            if len(self._pending) >= BATCH:
+                self.flush()
+
+    def _call_sampled(self, call: Call) -> bool:
+        if self._export is None:
+            return False
+        opened = call.opened
+        key = call.placement.run.trajectory_id if call.placement is not None else opened.trace_id.hex()
+        return self._export.sampled(key, opened.sampled if opened.parent_span_id is not None else None)
+
+    def _run_sampled(self, run: Run) -> bool:
+        if self._export is None:
+            return False
+        parent_sampled = run.run_id not in self._unsampled_runs if run.parent_span_id is not None else None
+        return self._export.sampled(run.trajectory_id, parent_sampled)
+
+    # Failures of our own.
+
+    def _guarded(self, kind: str, action: Callable[..., None], *arguments: object) -> None:
+        try:
+            action(*arguments)
+        except Exception as exc:
+            self._failed(kind, exc)
+
+    def _failed(self, kind: str, exc: Exception) -> None:
+        name = f"{kind}: {type(exc).__name__}"
+        self._errors[name] += 1
+        if self._errors[name] == 1:
+            logger.error("the observer could not handle a %s: %s; more of the kind are counted only", name, exc)
