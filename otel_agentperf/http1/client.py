@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf.http1.connection import Connection, Response
@@ -42,12 +42,17 @@ class Origin:
             port = parts.port
         except ValueError as exc:
             raise UsageError(f"not a URL: {url!r} ({exc})") from exc
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"not an http or https URL: {url!r}")
-        if parts.query or parts.fragment or parts.username or parts.password:
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+            raise UsageError(f"not an http or https URL: {url!r}; write for example http://127.0.0.1:8000")
+        if parts.query or parts.fragment or "@" in parts.netloc:
             raise UsageError("a base URL has no query, fragment or credentials; keys belong in the client's headers")
-        origin = cls(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
-        return origin, parts.path.rstrip("/").encode("ascii", "surrogateescape")
+        host = parts.hostname
+        try:
+            host.encode("idna")
+        except UnicodeError as exc:
+            raise UsageError(f"not a host name: {host!r} ({exc})") from exc
+        origin = cls(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
+        return origin, quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~").encode()
 
     @property
     def authority(self) -> bytes:
@@ -103,15 +108,15 @@ class Client:
             ProtocolError: the response is not HTTP/1.1, or the request cannot be written as such.
         Whatever the iteration of `body` raises ends the exchange and is raised as it is.
         """
-        fields = {name for name, _ in headers if name in (b"content-length", b"transfer-encoding")}
-        whole = body if isinstance(body, bytes) else b""
-        head = _head(method, target, headers, len(whole) if isinstance(body, bytes) and not fields else None)
+        length, chunked = _framing(headers)
         streamed = None if body is None or isinstance(body, bytes) else body
-        chunked = b"transfer-encoding" in fields
-        if chunked and whole:
-            whole = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole)
-        elif chunked and streamed is None:
-            whole = b"0\r\n\r\n"
+        whole = body if isinstance(body, bytes) else b""
+        if length is not None and streamed is None and len(whole) != length:
+            raise ProtocolError(f"content-length is {length}, the body has {len(whole)} bytes")
+        unsaid = isinstance(body, bytes) and length is None and not chunked
+        head = _head(method, target, headers, len(whole) if unsaid else None)
+        if chunked and streamed is None:
+            whole = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if whole else b"0\r\n\r\n"
         while True:
             connection = self._take_idle(origin)
             reused = connection is not None
@@ -121,7 +126,7 @@ class Client:
             try:
                 exchange = connection.start(head + whole if whole else head, is_head=method == b"HEAD")
                 if streamed is not None:
-                    exchange.pump(streamed, chunked=chunked)
+                    exchange.pump(streamed, None if chunked else length or 0)
                 else:
                     if connection.writing_paused:
                         await connection.drain()
@@ -158,7 +163,7 @@ class Client:
         now = monotonic_ns()
         while idle:
             connection = idle.pop()
-            if not connection.closed and not _stale(connection, now):
+            if not (connection.closed or _stale(connection, now) or connection.has_input()):
                 return connection
             connection.close()
         return None
@@ -181,8 +186,12 @@ class Client:
                 )
         except TimeoutError as exc:
             raise UpstreamTimeout(f"connecting to {origin} took longer than {self._connect_timeout_s:g} s") from exc
-        except OSError as exc:
-            raise ConnectError(f"cannot connect to {origin}: {exc.strerror or exc}") from exc
+        except (OSError, UnicodeError) as exc:
+            # A host name that cannot be encoded for the name service is a UnicodeError.
+            raise ConnectError(f"cannot connect to {origin}: {getattr(exc, 'strerror', None) or exc}") from exc
+        if connection.closed or self._closed:
+            connection.close()
+            raise ConnectError(f"cannot connect to {origin}: the connection was closed at once")
         self._connections[connection] = origin
         return connection
 
@@ -219,15 +228,32 @@ def _stale(connection: Connection, now_ns: int) -> bool:
     return now_ns - connection.idle_since_ns > limit_s * 1e9
 
 
+def _framing(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
+    """What the fields say about the body: its length, if they tell, and whether it is chunked.
+
+    Raises:
+        ProtocolError: they contradict each other, so two readers could see two different messages (RFC 9112 6.3).
+    """
+    lengths = [value for name, value in headers if name.lower() == b"content-length"]
+    codings = [value.lower() for name, value in headers if name.lower() == b"transfer-encoding"]
+    if len(lengths) + len(codings) > 1 or not all(value.isdigit() for value in lengths):
+        raise ProtocolError("contradicting or invalid content-length and transfer-encoding")
+    if codings and codings[0].rpartition(b",")[2].strip() != b"chunked":
+        raise ProtocolError("the last transfer-encoding of a request is chunked")
+    return (int(lengths[0]) if lengths else None), bool(codings)
+
+
 def _head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], content_length: int | None) -> bytes:
     lines = [b"%b %b HTTP/1.1" % (method, target)]
     lines += [b"%b: %b" % field for field in headers]
     if content_length is not None:
         lines.append(b"content-length: %d" % content_length)
     head = b"\r\n".join(lines)
-    if head.count(b"\n") != len(lines) - 1 or b" " in target:
+    breaks = len(lines) - 1
+    whole_lines = head.count(b"\n") == breaks and head.count(b"\r") == breaks and b"\0" not in head
+    if not whole_lines or lines[0].split() != [method, target, b"HTTP/1.1"]:
         # A line break inside a field would start a field, or a request, of its own (RFC 9112 11.1).
-        raise ProtocolError("line break in a header field or space in the request target")
+        raise ProtocolError("line break in a header field, or space in the method or the request target")
     return head + b"\r\n\r\n"
 
 

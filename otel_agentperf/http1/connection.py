@@ -6,7 +6,7 @@ import os
 import select
 from collections.abc import AsyncIterable, Callable
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 
@@ -16,7 +16,7 @@ READ_HIGH_WATER: Final = 256 * 1024
 """Body bytes held for a slow reader before the socket is no longer read."""
 
 MAX_HEAD_BYTES: Final = 256 * 1024
-"""A response head above this is refused."""
+"""A response head that is not complete after so many bytes is refused."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -260,8 +260,8 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are none by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
 
     def pause_writing(self) -> None:
         self.writing_paused = True
