@@ -146,6 +146,15 @@ class AnthropicMessages(Dialect):
     def reply(self, answer: Answer, numbers: Numbers) -> "MessageReply":
         return MessageReply(answer, numbers)
 
+    def too_long(self, prompt_tokens: int, output_tokens: int, limit: int) -> Problem:
+        if prompt_tokens >= limit:
+            return Problem(400, f"prompt is too long: {prompt_tokens} tokens > {limit - 1} maximum")
+        return Problem(
+            400,
+            f"input length and `max_tokens` exceed context limit: {prompt_tokens} + {output_tokens} > {limit}, "
+            "decrease input length or `max_tokens` and try again",
+        )
+
     def error(self, problem: Problem) -> bytes:
         kind = ERROR_TYPES.get(problem.status, "api_error" if problem.status >= 500 else "invalid_request_error")
         return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": problem.message}})

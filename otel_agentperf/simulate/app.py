@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import UTC, datetime
 from itertools import islice
 from time import monotonic_ns, time
 from typing import Any, Final
@@ -89,7 +90,8 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, received_ns: int) -> None:
-        path, method = scope["path"], scope["method"]
+        # Under a mount the path holds the mount's prefix (ASGI, "HTTP connection scope").
+        path, method = scope["path"].removeprefix(scope.get("root_path", "")), scope["method"]
         if path in _ANSWERING and method == "POST":
             await Exchange(self, _ANSWERING[path], scope, receive, send, received_ns).run()
             return
@@ -130,7 +132,7 @@ class App:
             "max_model_len": self.config.max_model_len,
             "type": "model",
             "display_name": name,
-            "created_at": "1970-01-01T00:00:00Z",
+            "created_at": datetime.fromtimestamp(self._started_s, UTC).isoformat(),
         }
 
     def prompt(self, sections: Iterable[Section]) -> tuple[Chain, list[int]]:
@@ -202,9 +204,7 @@ class Exchange:
         truth.stream = request.stream
         chain, digests = self._app.prompt(request.sections)
         truth.input_tokens = chain.tokens
-        answer = write(
-            config, self._wish(request, chain.tokens), chain.last ^ hash(chain.tail), chain.tokens, self._number
-        )
+        answer = write(config, self._wish(request, chain.tokens), chain.digest, chain.tokens, self._number)
         digests += chain.extend(answer.rendered).digests
         ticket = self._app.driver.submit(Generation(chain.tokens, answer.tokens, digests))
         watcher = asyncio.ensure_future(self._watch(ticket))
@@ -220,9 +220,7 @@ class Exchange:
         limit = self._app.config.max_model_len
         asked = request.max_tokens
         if prompt_tokens + (asked or 1) > limit:
-            wanted = f"and {asked} of output " if asked else ""
-            message = f"The model's context is {limit} tokens; the request has {prompt_tokens} of prompt {wanted}"
-            raise Problem(400, message.rstrip(), "context_length_exceeded")
+            raise self._dialect.too_long(prompt_tokens, asked or 1, limit)
         return Wish(
             budget=limit - prompt_tokens if asked is None else asked,
             ignore_eos=request.ignore_eos,

@@ -128,6 +128,10 @@ class Dialect(ABC):
         """The answer in this format."""
 
     @abstractmethod
+    def too_long(self, prompt_tokens: int, output_tokens: int, limit: int) -> Problem:
+        """Prompt and output exceed the model's context; in words by which agents know that they must compact."""
+
+    @abstractmethod
     def error(self, problem: Problem) -> bytes:
         """The body of an error response."""
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from otel_agentperf.simulate.answers import Answer, Call, Choice, Tool, render_call
+from otel_agentperf.simulate.answers import Answer, Call, Choice, Tool, compact, render_call
 from otel_agentperf.simulate.dialect import (
     Dialect,
     Numbers,
@@ -48,7 +48,7 @@ class _Request(Struct):
 
 class _Function(Struct):
     name: str
-    arguments: str = ""
+    arguments: str | dict[str, Any] = ""
 
 
 class _Call(Struct):
@@ -82,7 +82,9 @@ def _message(raw: Raw) -> bytes:
     parts = [special(message.role), pad((message.reasoning_content or "").encode()), _content(message.content)]
     for call in message.tool_calls or ():
         if call.function is not None:
-            parts.append(render_call(call.function.name, call.function.arguments.encode()))
+            arguments = call.function.arguments
+            text = arguments.encode() if isinstance(arguments, str) else compact(arguments)
+            parts.append(render_call(call.function.name, text))
     parts.append(_END)
     return b"".join(parts)
 
@@ -136,6 +138,14 @@ class OpenAIChat(Dialect):
 
     def reply(self, answer: Answer, numbers: Numbers) -> "ChatReply":
         return ChatReply(answer, numbers)
+
+    def too_long(self, prompt_tokens: int, output_tokens: int, limit: int) -> Problem:
+        message = (
+            f"This model's maximum context length is {limit} tokens. However, you requested "
+            f"{prompt_tokens + output_tokens} tokens ({prompt_tokens} in the messages, {output_tokens} in the "
+            "completion). Please reduce the length of the messages or completion."
+        )
+        return Problem(400, message, "context_length_exceeded")
 
     def error(self, problem: Problem) -> bytes:
         kind = "server_error" if problem.status >= 500 else "invalid_request_error"
