@@ -130,7 +130,9 @@ class Database:
             if limit < 0:
                 raise UsageError(f"the limit must not be negative, got {limit}")
             selected += f"\nLIMIT {int(limit)}"
-        with selecting.told(where or "", shift=shift, what="condition" if where else "SQL"):
+        if where is None:
+            return selecting.fetch(self.connection, selected, parameters or None)
+        with selecting.told(where, shift=shift, what="condition"):
             return selecting.fetch(self.connection, selected, parameters or None)
 
     def slo(self, tiers: Sequence[Tier] = ()) -> pa.Table:

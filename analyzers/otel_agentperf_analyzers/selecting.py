@@ -25,6 +25,7 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str,
             table = connection.sql(sql, params=parameters).to_arrow_table()
         except duckdb.Error:
             # The same again: errors of `execute` carry the position, those of `sql` do not.
+            connection.execute("ROLLBACK; BEGIN TRANSACTION READ ONLY")
             connection.execute(sql, parameters)
             raise
     finally:
@@ -106,7 +107,7 @@ def _one_line(problem: duckdb.Error, sql: str, shift: int, what: str) -> str:
         details = json.loads(brace + rest)
     except ValueError:
         return f"{what}: {' '.join(text.split())}"
-    message = "; ".join(line.strip() for line in str(details.get("exception_message", text)).splitlines() if line)
+    message = " ".join(line.strip() for line in str(details.get("exception_message", text)).splitlines() if line)
     position = details.get("position")
     if position is None or not str(position).isdigit():
         return f"{what}: {message}"

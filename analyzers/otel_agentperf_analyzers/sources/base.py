@@ -1,4 +1,4 @@
-"""What a trace source is: something that yields spans as Arrow batches of one schema, and counts what it cannot read."""
+"""What a trace source is: it yields spans as Arrow batches of one schema, and counts what it cannot read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,0 +1,362 @@
+-- relation: levels
+-- description: Benchmark levels: one concurrency each, over its steady window. Figures are taken over turns with t0 in
+--   the window; failed turns are in the counts and rates, never in the percentiles. Percentiles interpolate linearly at
+--   rank (n-1)p.
+-- grain: one row per benchmark and level
+-- requires: call spans with benchmark tags
+-- source: AA-AgentPerf methodology 2026-07
+-- reads: population, level_windows, level_spans, attempts, run_bounds, trajectories
+-- visibility: public
+-- storage: view
+-- filters: model=request_model benchmark=benchmark_id
+-- order: benchmark_id, level
+-- columns:
+--   benchmark_id VARCHAR: The benchmark.
+--   level BIGINT [agents]: Concurrent agents, as the benchmark tags its calls.
+--   agents BIGINT [agents]: The same; the N of the formulas.
+--   request_model VARCHAR: The model that most turns asked for.
+--   preset VARCHAR: The rules that were played: agentperf, quick, smoke or custom; NULL when not told.
+--   window_start TIMESTAMP WITH TIME ZONE: Start of the steady window.
+--   window_end TIMESTAMP WITH TIME ZONE: End of the steady window; of the last one when the level was played again.
+--   window_s DOUBLE [s]: Length of the steady window, |W|; the sum when there are several.
+--   window_source VARCHAR: Where the window comes from: span (the level's own), phase (calls tagged steady), or calls.
+--   hold_s DOUBLE [s]: From the first call of the last agent to start, so from when the target concurrency was reached,
+--     to the window; NULL when fewer agents than the level has were seen.
+--   turns BIGINT: Turns with t0 in the window.
+--   failed_turns BIGINT: Those that ended in error, were cancelled or broke off.
+--   attempts BIGINT: HTTP exchanges of these turns.
+--   completed_trajectories BIGINT: Trajectories completed in the window: as the level's span says, else those whose
+--     marked last turn ended in it.
+--   inflight DOUBLE [calls]: Open calls, time-weighted mean over the window; auxiliary calls included.
+--   active_agents DOUBLE [agents]: Agents within a run, tool calls included, time-weighted mean; sub-agents left out.
+--   active_subagents DOUBLE [agents]: The same of sub-agents.
+--   occupancy DOUBLE: inflight / agents.
+--   ttft_p50_s DOUBLE [s]: Median time to first token.
+--   ttft_p95_s DOUBLE [s]: 95th percentile of time to first token.
+--   ttft_p99_s DOUBLE [s]: 99th percentile of time to first token.
+--   output_speed_p25_tps DOUBLE [tok/s]: 25th percentile of output speed: three of four turns are at least as fast.
+--   output_speed_p50_tps DOUBLE [tok/s]: Median output speed.
+--   e2e_speed_p25_tps DOUBLE [tok/s]: 25th percentile of end-to-end speed.
+--   e2e_speed_p50_tps DOUBLE [tok/s]: Median end-to-end speed.
+--   e2e_latency_p50_s DOUBLE [s]: Median end-to-end latency.
+--   e2e_latency_p95_s DOUBLE [s]: 95th percentile of end-to-end latency.
+--   error_rate DOUBLE: Attempts that ended in error or broke off / attempts.
+--   truncated_rate DOUBLE: Turns that broke off / turns.
+--   cancelled_rate DOUBLE: Turns whose client left / turns.
+--   output_throughput_tps DOUBLE [tok/s]: Output tokens of these turns per second of the window.
+--   input_throughput_tps DOUBLE [tok/s]: Input tokens of these turns per second of the window.
+--   total_throughput_tps DOUBLE [tok/s]: Both.
+--   fresh_throughput_tps DOUBLE [tok/s]: Input not cached and output; NULL unless all these turns report cached tokens.
+--   cache_hit DOUBLE: Cached / input tokens, over turns that report cached tokens.
+--   job_latency_mean_s DOUBLE [s]: Mean job latency of the trajectories whose marked last turn ended in the window.
+--   jobs_per_hour_per_user DOUBLE [1/h]: 3600 / job_latency_mean_s.
+--   accelerators BIGINT: Accelerators of the deployment; NULL when not told.
+--   jobs_per_hour_per_accelerator DOUBLE [1/h]: Completed trajectories per hour of the window and accelerator.
+--   power_mean_w DOUBLE [W]: Mean power over the window; NULL when not told.
+--   energy_per_output_token_j DOUBLE [J]: Power x window / output tokens.
+--   energy_per_trajectory_j DOUBLE [J]: Power x window / completed trajectories.
+-- metric: slo_ttft
+--   column: ttft_p95_s
+--   definition: 95th percentile of time to first token over the turns of the level that did not fail.
+--   formula: P95(ttft), linear interpolation at rank (n-1)p
+--   unit: s
+--   grain: level
+--   requires: streamed responses
+--   source: AA-AgentPerf
+-- metric: slo_speed
+--   column: output_speed_p25_tps
+--   definition: 25th percentile of output speed over the turns of the level that did not fail. It is taken on speeds; 1 /
+--     P75(tpot) is another number.
+--   formula: P25(output_speed), linear interpolation at rank (n-1)p
+--   unit: tok/s
+--   grain: level
+--   requires: streamed responses, token counts
+--   source: AA-AgentPerf
+-- metric: error_rate
+--   column: error_rate
+--   definition: Share of HTTP exchanges that ended in an error or broke off. A client that left is not the deployment's
+--     error.
+--   formula: attempts with status error or truncated / attempts
+--   unit: share
+--   grain: level
+--   requires: call spans
+--   source: ours
+-- metric: truncated_rate
+--   column: truncated_rate
+--   definition: Share of turns whose stream ended without its terminal event.
+--   formula: turns with status truncated / turns
+--   unit: share
+--   grain: level
+--   requires: call spans
+--   source: ours
+-- metric: cancelled_rate
+--   column: cancelled_rate
+--   definition: Share of turns whose client left before the end.
+--   formula: turns with status cancelled / turns
+--   unit: share
+--   grain: level
+--   requires: call spans
+--   source: ours
+-- metric: inflight
+--   column: inflight
+--   definition: Open calls, weighted by time.
+--   formula: sum |[t0, te] in W| over attempts / |W|
+--   unit: calls
+--   grain: level
+--   requires: call spans
+--   source: ours
+-- metric: active_agents
+--   column: active_agents
+--   definition: Agents at work: from the start of a run's first turn to the end of its final response, tool calls included.
+--     Sub-agents are counted apart.
+--   formula: sum |run in W| over runs / |W|
+--   unit: agents
+--   grain: level
+--   requires: call spans
+--   source: AA-AgentPerf, concurrent agents
+-- metric: occupancy
+--   column: occupancy
+--   definition: Open calls per agent.
+--   formula: inflight / N
+--   unit: calls per agent
+--   grain: level
+--   requires: call spans with benchmark tags
+--   source: ours
+-- metric: completed_trajectories
+--   column: completed_trajectories
+--   definition: Trajectories completed in the steady window.
+--   formula: count of trajectories with te(last turn) in W
+--   unit: trajectories
+--   grain: level
+--   requires: level spans, or calls marked as the last of their trajectory
+--   source: AA-AgentPerf
+-- metric: output_throughput
+--   column: output_throughput_tps
+--   definition: Output tokens per second of the whole level.
+--   formula: sum O / |W|
+--   unit: tok/s
+--   grain: level
+--   requires: token counts
+--   source: ours
+-- metric: input_throughput
+--   column: input_throughput_tps
+--   definition: Input tokens per second of the whole level, cached ones included.
+--   formula: sum I / |W|
+--   unit: tok/s
+--   grain: level
+--   requires: token counts
+--   source: ours
+-- metric: total_throughput
+--   column: total_throughput_tps
+--   definition: Input and output tokens per second of the whole level.
+--   formula: sum (I + O) / |W|
+--   unit: tok/s
+--   grain: level
+--   requires: token counts
+--   source: ours
+-- metric: fresh_throughput
+--   column: fresh_throughput_tps
+--   definition: Tokens per second that had to be computed: input that was not cached, and output.
+--   formula: sum (I - C + O) / |W|
+--   unit: tok/s
+--   grain: level
+--   requires: token counts with cached tokens on all turns
+--   source: ours
+-- metric: jobs_per_hour_per_user
+--   column: jobs_per_hour_per_user
+--   definition: Jobs that one agent gets done in an hour.
+--   formula: 3600 / mean(job_latency) over trajectories completed in W
+--   unit: 1/h
+--   grain: level
+--   requires: calls marked as the last of their trajectory
+--   source: ours
+-- metric: jobs_per_hour_per_accelerator
+--   column: jobs_per_hour_per_accelerator
+--   definition: Jobs that one accelerator gets done in an hour.
+--   formula: 3600 x completed trajectories / (|W| x G)
+--   unit: 1/h
+--   grain: level
+--   requires: level spans with the number of accelerators
+--   source: ours
+-- metric: energy_per_output_token
+--   column: energy_per_output_token_j
+--   definition: Energy of the deployment per output token.
+--   formula: P x |W| / sum O
+--   unit: J
+--   grain: level
+--   requires: level spans with power
+--   source: ours
+-- metric: energy_per_trajectory
+--   column: energy_per_trajectory_j
+--   definition: Energy of the deployment per completed trajectory.
+--   formula: P x |W| / completed trajectories
+--   unit: J
+--   grain: level
+--   requires: level spans with power
+--   source: ours
+WITH windows AS (
+    SELECT
+        benchmark_id,
+        level,
+        MIN(start_ns) AS start_ns,
+        MAX(end_ns) AS end_ns,
+        SUM(end_ns - start_ns) AS length_ns,
+        MIN(window_source) AS window_source
+    FROM level_windows
+    GROUP BY benchmark_id, level
+),
+
+told AS (
+    SELECT
+        benchmark_id,
+        level,
+        CAST(SUM(completed_trajectories) AS BIGINT) AS completed_trajectories,
+        ARG_MAX(preset, start_ns) AS preset,
+        ARG_MAX(accelerators, start_ns) AS accelerators,
+        SUM(power_mean_w * (end_ns - start_ns)) / NULLIF(SUM(end_ns - start_ns) FILTER (power_mean_w IS NOT NULL), 0)
+            AS power_mean_w
+    FROM level_spans
+    GROUP BY benchmark_id, level
+),
+
+of_turns AS (
+    SELECT
+        benchmark_id,
+        level,
+        MODE(request_model) AS request_model,
+        COUNT(*) AS turns,
+        COUNT(*) FILTER (is_failed(status)) AS failed_turns,
+        SUM(attempt_count) AS attempts,
+        SUM(failed_attempt_count) AS failed_attempts,
+        COUNT(*) FILTER (status = 'truncated') AS truncated_turns,
+        COUNT(*) FILTER (status = 'cancelled') AS cancelled_turns,
+        QUANTILE_CONT(ttft_s, 0.5) FILTER (NOT is_failed(status)) AS ttft_p50_s,
+        QUANTILE_CONT(ttft_s, 0.95) FILTER (NOT is_failed(status)) AS ttft_p95_s,
+        QUANTILE_CONT(ttft_s, 0.99) FILTER (NOT is_failed(status)) AS ttft_p99_s,
+        QUANTILE_CONT(output_speed_tps, 0.25) FILTER (NOT is_failed(status)) AS output_speed_p25_tps,
+        QUANTILE_CONT(output_speed_tps, 0.5) FILTER (NOT is_failed(status)) AS output_speed_p50_tps,
+        QUANTILE_CONT(e2e_speed_tps, 0.25) FILTER (NOT is_failed(status)) AS e2e_speed_p25_tps,
+        QUANTILE_CONT(e2e_speed_tps, 0.5) FILTER (NOT is_failed(status)) AS e2e_speed_p50_tps,
+        QUANTILE_CONT(e2e_latency_s, 0.5) FILTER (NOT is_failed(status)) AS e2e_latency_p50_s,
+        QUANTILE_CONT(e2e_latency_s, 0.95) FILTER (NOT is_failed(status)) AS e2e_latency_p95_s,
+        CAST(SUM(output_tokens) AS DOUBLE) AS output_tokens,
+        CAST(SUM(input_tokens) AS DOUBLE) AS input_tokens,
+        CAST(SUM(cached_input_tokens) AS DOUBLE) AS cached_input_tokens,
+        CAST(SUM(input_tokens) FILTER (cached_input_tokens IS NOT NULL) AS DOUBLE) AS input_tokens_with_cached,
+        COUNT(cached_input_tokens) = COUNT(*) AS all_report_cached
+    FROM population
+    WHERE benchmark_id IS NOT NULL
+    GROUP BY benchmark_id, level
+),
+
+of_calls AS (
+    SELECT
+        w.benchmark_id,
+        w.level,
+        SUM(overlap_ns(attempts.start_ns, attempts.end_ns, w.start_ns, w.end_ns)) AS open_ns
+    FROM level_windows AS w
+    INNER JOIN attempts ON attempts.benchmark_id = w.benchmark_id AND attempts.level IS NOT DISTINCT FROM w.level
+    GROUP BY w.benchmark_id, w.level
+),
+
+of_runs AS (
+    SELECT
+        w.benchmark_id,
+        w.level,
+        COALESCE(
+            SUM(overlap_ns(run_bounds.start_ns, run_bounds.end_ns, w.start_ns, w.end_ns)) FILTER (NOT is_subagent), 0
+        ) AS active_ns,
+        COALESCE(
+            SUM(overlap_ns(run_bounds.start_ns, run_bounds.end_ns, w.start_ns, w.end_ns)) FILTER (is_subagent), 0
+        ) AS active_subagents_ns
+    FROM level_windows AS w
+    INNER JOIN run_bounds ON run_bounds.benchmark_id = w.benchmark_id AND run_bounds.level IS NOT DISTINCT FROM w.level
+    GROUP BY w.benchmark_id, w.level
+),
+
+of_trajectories AS (
+    SELECT
+        w.benchmark_id,
+        w.level,
+        COUNT(*) AS completed_trajectories,
+        AVG(trajectories.job_latency_s) AS job_latency_mean_s
+    FROM level_windows AS w
+    INNER JOIN trajectories
+        ON trajectories.benchmark_id = w.benchmark_id
+        AND trajectories.level IS NOT DISTINCT FROM w.level
+        AND trajectories.completed_ns BETWEEN w.start_ns AND w.end_ns
+    GROUP BY w.benchmark_id, w.level
+),
+
+first_calls AS (
+    SELECT benchmark_id, level, agent_index, MIN(start_ns) AS start_ns
+    FROM attempts
+    WHERE benchmark_id IS NOT NULL AND agent_index IS NOT NULL
+    GROUP BY benchmark_id, level, agent_index
+),
+
+ramp AS (
+    SELECT benchmark_id, level, COUNT(*) AS agents_seen, MAX(start_ns) AS reached_ns
+    FROM first_calls
+    GROUP BY benchmark_id, level
+)
+
+SELECT
+    windows.benchmark_id,
+    windows.level,
+    windows.level AS agents,
+    of_turns.request_model,
+    told.preset,
+    instant(windows.start_ns) AS window_start,
+    instant(windows.end_ns) AS window_end,
+    seconds(windows.length_ns) AS window_s,
+    windows.window_source,
+    CASE WHEN ramp.agents_seen >= windows.level THEN seconds(windows.start_ns - ramp.reached_ns) END AS hold_s,
+    COALESCE(of_turns.turns, 0) AS turns,
+    COALESCE(of_turns.failed_turns, 0) AS failed_turns,
+    COALESCE(CAST(of_turns.attempts AS BIGINT), 0) AS attempts,
+    COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories, 0) AS completed_trajectories,
+    of_calls.open_ns / NULLIF(windows.length_ns, 0) AS inflight,
+    of_runs.active_ns / NULLIF(windows.length_ns, 0) AS active_agents,
+    of_runs.active_subagents_ns / NULLIF(windows.length_ns, 0) AS active_subagents,
+    of_calls.open_ns / NULLIF(windows.length_ns, 0) / NULLIF(windows.level, 0) AS occupancy,
+    of_turns.ttft_p50_s,
+    of_turns.ttft_p95_s,
+    of_turns.ttft_p99_s,
+    of_turns.output_speed_p25_tps,
+    of_turns.output_speed_p50_tps,
+    of_turns.e2e_speed_p25_tps,
+    of_turns.e2e_speed_p50_tps,
+    of_turns.e2e_latency_p50_s,
+    of_turns.e2e_latency_p95_s,
+    of_turns.failed_attempts / of_turns.attempts AS error_rate,
+    of_turns.truncated_turns / of_turns.turns AS truncated_rate,
+    of_turns.cancelled_turns / of_turns.turns AS cancelled_rate,
+    of_turns.output_tokens / NULLIF(seconds(windows.length_ns), 0) AS output_throughput_tps,
+    of_turns.input_tokens / NULLIF(seconds(windows.length_ns), 0) AS input_throughput_tps,
+    (of_turns.input_tokens + of_turns.output_tokens) / NULLIF(seconds(windows.length_ns), 0) AS total_throughput_tps,
+    CASE WHEN of_turns.all_report_cached
+        THEN (of_turns.input_tokens - of_turns.cached_input_tokens + of_turns.output_tokens)
+            / NULLIF(seconds(windows.length_ns), 0)
+    END AS fresh_throughput_tps,
+    of_turns.cached_input_tokens / NULLIF(of_turns.input_tokens_with_cached, 0) AS cache_hit,
+    of_trajectories.job_latency_mean_s,
+    3600 / NULLIF(of_trajectories.job_latency_mean_s, 0) AS jobs_per_hour_per_user,
+    told.accelerators,
+    3600 * COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories)
+        / NULLIF(seconds(windows.length_ns) * told.accelerators, 0) AS jobs_per_hour_per_accelerator,
+    told.power_mean_w,
+    told.power_mean_w * seconds(windows.length_ns) / NULLIF(of_turns.output_tokens, 0) AS energy_per_output_token_j,
+    told.power_mean_w * seconds(windows.length_ns)
+        / NULLIF(COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories), 0)
+        AS energy_per_trajectory_j
+FROM windows
+LEFT JOIN told ON told.benchmark_id = windows.benchmark_id AND told.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN of_turns
+    ON of_turns.benchmark_id = windows.benchmark_id AND of_turns.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN of_calls
+    ON of_calls.benchmark_id = windows.benchmark_id AND of_calls.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN of_runs ON of_runs.benchmark_id = windows.benchmark_id AND of_runs.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN of_trajectories
+    ON of_trajectories.benchmark_id = windows.benchmark_id AND of_trajectories.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN ramp ON ramp.benchmark_id = windows.benchmark_id AND ramp.level IS NOT DISTINCT FROM windows.level
