@@ -1,8 +1,9 @@
 """Child processes that never outlive their parent, and the line they talk over.
 
 A child is a fresh interpreter running an async function `target(control)`. Its standard input is a pipe held by the
-parent: the first line is its payload, later lines are questions, and the end of it means that the parent is gone,
-however that happened. Its standard output carries one JSON line per answer; what it prints goes to standard error.
+parent: the first line is its payload, later lines are questions and the request to stop (a signal would kill a child
+that has not come so far as to handle it), and the end of it means that the parent is gone, however that happened. Its
+standard output carries one JSON line per answer; what it prints goes to standard error.
 Ctrl-C reaches the whole process group, so children ignore it: only the parent decides who ends, and in which order.
 """
 
@@ -12,6 +13,7 @@ import importlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -26,6 +28,9 @@ from otel_agentperf.errors import AgentPerfError, ExitCode, UnavailableError
 BACKLOG: Final = 2048
 
 LOG_FORMAT: Final = "%(levelname)s: %(message)s"
+
+STOP: Final = "stop"
+"""The line that asks a child to end."""
 
 Target = Callable[["Control"], Awaitable[None]]
 
@@ -56,8 +61,8 @@ class Control:
     Attributes:
         payload: what the parent passed.
         sockets: what the parent passed, in its order.
-        stop: set when the child shall end: SIGTERM, or the parent is gone.
-        cut: set when it shall end at once: a second SIGTERM, or the parent is gone.
+        stop: set when the child shall end: the parent says so, SIGTERM, or the parent is gone.
+        cut: set when it shall end at once: told a second time, or the parent is gone.
     """
 
     def __init__(self, payload: dict[str, Any], sockets: list[socket.socket], out: int) -> None:
@@ -77,6 +82,9 @@ class Control:
         self._answers[question] = with_
 
     def _asked(self, question: str) -> None:
+        if question == STOP:
+            self._terminate()
+            return
         answer = self._answers.get(question)
         self._say({"answer": question, "value": answer() if answer else None})
 
@@ -120,10 +128,7 @@ class ChildProcess:
             stdout=subprocess.PIPE,
             pass_fds=fds,
         )
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(payload).encode() + b"\n")
-            self._process.stdin.flush()
+        self._write(json.dumps(payload))
         self._reader: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}
@@ -151,19 +156,17 @@ class ChildProcess:
         self._listen()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(question, []).append(future)
-        assert self._process.stdin is not None
+        self._write(question)
         try:
-            self._process.stdin.write(question.encode() + b"\n")
-            self._process.stdin.flush()
             async with asyncio.timeout(timeout_s):
                 value: dict[str, Any] | None = await future
                 return value
-        except (OSError, ValueError, TimeoutError):
+        except TimeoutError:
             return None
 
     def terminate(self) -> None:
         """Ask it to end; a second time: at once."""
-        self._process.terminate()
+        self._write(STOP)
 
     async def stop(self, timeout_s: float) -> int:
         """End it: terminate, then kill past the time limit. Returns its exit code."""
@@ -183,12 +186,36 @@ class ChildProcess:
         self.close()
         return code
 
+    def block_until_ready(self, timeout_s: float = 30.0) -> bool:
+        """`ready` for callers without an event loop, who then use `block_until_ended` too."""
+        assert self._process.stdout is not None
+        readable, _, _ = select.select((self._process.stdout,), (), (), timeout_s)
+        return bool(readable) and b'"ready"' in self._process.stdout.readline()
+
+    def block_until_ended(self, timeout_s: float) -> int:
+        """`stop` for callers without an event loop."""
+        self.terminate()
+        try:
+            code = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        self.close()
+        return code
+
     def close(self) -> None:
         """Let go of a child: its line is cut, so that it ends by itself if it still runs."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # A child that is gone, or a line that was cut.
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
 
     def _listen(self) -> None:
         if self._reader is None:

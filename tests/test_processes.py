@@ -82,10 +82,37 @@ async def test_a_child_serves_an_inherited_socket():
         assert await child.wait(20) == 0
 
 
+async def test_a_child_that_is_told_to_end_before_it_has_begun_still_does_its_work(tmp_path):
+    child = ChildProcess("children:orphan", {"told": str(tmp_path / "told")})
+    child.terminate()
+    child.terminate()
+    assert await child.wait(20) == 0
+    assert (tmp_path / "told").exists()
+
+
+async def test_sigterm_ends_a_child_too():
+    child = ChildProcess("children:good", {})
+    assert await child.ready()
+    os.kill(child.pid, signal.SIGTERM)
+    assert await child.wait(20) == 0
+
+
 async def test_a_child_that_does_not_end_is_killed():
     child = ChildProcess("children:stubborn", {})
     assert await child.ready()
     assert await child.stop(0.2) == -signal.SIGKILL
+
+
+def test_a_child_of_a_caller_without_event_loop():
+    child = ChildProcess("children:good", {})
+    assert child.block_until_ready()
+    assert child.block_until_ended(20) == 0
+    stubborn = ChildProcess("children:stubborn", {})
+    assert stubborn.block_until_ready()
+    assert stubborn.block_until_ended(0.2) == -signal.SIGKILL
+    failing = ChildProcess("children:failing", {})
+    assert not failing.block_until_ready()
+    assert failing.block_until_ended(20) == 3
 
 
 async def test_ctrl_c_is_the_parents_affair():

