@@ -258,7 +258,7 @@ class Observer:
             call.finish(time_ns, payload)
         except Exception as exc:
             self._failed("end", exc)
-            call.missed = True
+            self._guarded("lose", call.lose)
         self._ended(call)
 
     def _lose(self, relay: _Relay, number: int, call: Call) -> None:
@@ -403,4 +403,4 @@ class Observer:
         name = f"{kind}: {type(exc).__name__}"
         self._errors[name] += 1
         if self._errors[name] == 1:
-            logger.error("the observer could not handle a %s: %s; more of the kind are counted only", name, exc)
+            logger.error("the observer failed in %s: %s; further failures of the kind are counted only", name, exc)

@@ -70,9 +70,7 @@ def prepare(directory: Path) -> StoreInfo:
     except OSError as exc:
         raise _unwritable(directory, exc) from exc
     if info.format != FORMAT:
-        raise StoreError(
-            f"{path}: format {info.format} is not {FORMAT}: use the version that wrote it, or another store"
-        )
+        raise StoreError(f"{path} is of format {info.format}, not {FORMAT}: name another store with --store DIR")
     return StoreInfo(directory, info.salt)
 
 

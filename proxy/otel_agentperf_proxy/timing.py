@@ -46,7 +46,7 @@ def output_times(facts: ResponseFacts, t0_ns: int) -> dict[str, AttributeValue]:
         times[semconv.CHUNK_COUNT] = len(output)
         gaps = sorted([later - earlier for earlier, later in pairwise(output)])
         if gaps:
-            times |= {name: percentile(gaps, p) / 1e9 for name, p in _GAPS}
+            times |= {name: round(percentile(gaps, p)) / 1e9 for name, p in _GAPS}
         return times
     if before:
         times[semconv.TIME_FIRST_OUTPUT] = seconds(output[0] - t0_ns)

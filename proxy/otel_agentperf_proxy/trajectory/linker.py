@@ -24,7 +24,7 @@ from otel_agentperf_proxy.trajectory.runs import Runs, can_continue, is_new_requ
 from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, Turn, derived_id
 from otel_agentperf_proxy.trajectory.tools import ToolSpan, is_assistant, take_results, tool_span_id
 
-_CHANGING_TAGS: Final = frozenset(("phase", "level", "outcome"))
+_CHANGING_TAGS: Final = frozenset(("phase", "level", "outcome", "trajectory.final"))
 """Launcher tags that may change while one agent works."""
 
 
@@ -236,8 +236,9 @@ class Linker:
             if parent_id == identity.trajectory_id:
                 parent_id = None
         else:
-            # With the model's words in it, the conversation did begin somewhere that we could not tell.
-            begun = any(is_assistant(message) for message in call.request.messages)
+            # With the model's words in it, the conversation did begin somewhere that we could not tell; a request that
+            # could not be read may have held such.
+            begun = call.request.problem is not None or any(is_assistant(message) for message in call.request.messages)
             source, confidence = semconv.Source.NEW, 0.5 if begun else 1.0
             key = trajectory_id = derived_id(16, call.trace_id.hex(), call.span_id.hex()).hex()
             parent_id, agent_name, session_id = call.tags.get("parent.id"), call.tags.get("agent.name"), None
