@@ -2,8 +2,8 @@
 
 The byte path only appends to a list; a timer of a few milliseconds hands what has gathered to a non-blocking socket.
 When the observer is slow the list grows up to a bound, then body frames are dropped and counted on their call. When it
-is dead, the relay keeps each open call's OPEN record and, for calls that end meanwhile, their END: the restarted
-observer gets them first, so every call still leaves its span.
+is dead, or so far behind that not even an OPEN fits, the relay keeps each open call's OPEN record and, for calls that
+end meanwhile, their END: the observer gets them when it is back, so every call still leaves its span.
 """
 
 import asyncio
@@ -23,7 +23,10 @@ FLUSH_S: Final = 0.004
 """How long frames gather before they are sent; ten thousand chunks per second make forty frames a batch."""
 
 FLUSH_BYTES: Final = 256 * 1024
-"""More than this is sent at once."""
+"""More than this is sent without waiting; also the size of one send, so that a backlog never holds the loop up."""
+
+SOCKET_BYTES: Final = 1024 * 1024
+"""Send buffer asked of the kernel."""
 
 RETRY_S: Final = 0.05
 
@@ -31,6 +34,11 @@ WARN_S: Final = 10.0
 """How often a channel that drops says so."""
 
 MISSED_LIMIT: Final = 100_000
+"""Ended calls kept for an observer that is not there; the oldest go, counted as lost."""
+
+MISSED_BATCH: Final = 64
+"""Of these, how many are told in one go."""
+
 TRACES_LIMIT: Final = 200_000
 
 _decode_run_trace = msgspec.msgpack.Decoder(RunTrace).decode
@@ -75,12 +83,15 @@ class Channel:
         self._limit = limit_bytes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
-        self._parts: list[bytes] = []
+        self._frames: deque[bytes] = deque()
         self._waiting = 0
         self._sending: memoryview | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._sending_frames = 0
+        self._timer: asyncio.Handle | None = None
         self._decoder = FrameDecoder()
         self._open: dict[int, tuple[int, Open]] = {}
+        self._unopened: set[int] = set()
+        """Open calls whose OPEN did not fit."""
         self._gapped: set[int] = set()
         self._appended = 0
         self._unsent_ends: deque[tuple[int, _Ended]] = deque()
@@ -100,7 +111,11 @@ class Channel:
 
     def open(self, call: int, time_ns: int, record: Open) -> None:
         self._open[call] = (time_ns, record)
-        if self._sock is not None:
+        if self._sock is None:
+            return
+        if self._waiting > self._limit:
+            self._unopened.add(call)
+        else:
             self._append(Kind.OPEN, call, time_ns, encode_record(record))
 
     def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
@@ -110,6 +125,9 @@ class Channel:
             if self._warning is None:
                 self._warn()
             return False
+        if call in self._unopened:
+            self._unopened.discard(call)
+            self._resume(call, *self._open[call])
         if call in self._gapped:
             self._tell_gap(call, time_ns)
         self._append(kind, call, time_ns, payload)
@@ -117,12 +135,15 @@ class Channel:
 
     def end(self, call: int, time_ns: int, record: End) -> None:
         opened_ns, opened = self._open.pop(call)
+        ended = (call, opened_ns, opened, time_ns, record)
+        if self._sock is None or call in self._unopened:
+            self._unopened.discard(call)
+            self._gapped.discard(call)
+            self._miss(ended)
+            return
         if call in self._gapped:
             self._tell_gap(call, time_ns)
-        if self._sock is None:
-            self._miss((call, opened_ns, opened, time_ns, record))
-        else:
-            self._append_end((call, opened_ns, opened, time_ns, record))
+        self._append_end(ended)
 
     def stats(self) -> dict[str, int]:
         return {
@@ -138,25 +159,38 @@ class Channel:
     def _tell_gap(self, call: int, time_ns: int) -> None:
         """Say where frames are missing, so that the observer trusts nothing across the gap."""
         self._gapped.discard(call)
-        if self._sock is not None:
-            self._append(Kind.GAP, call, time_ns, b"")
+        self._append(Kind.GAP, call, time_ns, b"")
+
+    def _resume(self, call: int, opened_ns: int, opened: Open) -> None:
+        """Tell of a call whose earlier frames are lost."""
+        self._append(Kind.OPEN, call, opened_ns, encode_record(msgspec.structs.replace(opened, resumed=True)))
 
     def _append(self, kind: int, call: int, time_ns: int, payload: bytes) -> None:
-        parts = self._parts
-        parts.append(HEADER.pack(len(payload), kind, call, time_ns))
-        if payload:
-            parts.append(payload)
+        frame = HEADER.pack(len(payload), kind, call, time_ns) + payload
+        self._frames.append(frame)
         self.frames += 1
-        size = HEADER.size + len(payload)
-        self._appended += size
-        self._waiting += size
-        if self._timer is None and self._sending is None and self._loop is not None:
-            self._timer = self._loop.call_later(0 if self._waiting > FLUSH_BYTES else FLUSH_S, self._flush)
+        before = self._waiting
+        self._appended += len(frame)
+        self._waiting += len(frame)
+        if self._sending is None and self._loop is not None:
+            if self._timer is None:
+                self._timer = self._loop.call_later(FLUSH_S, self._flush)
+            elif before <= FLUSH_BYTES < self._waiting:
+                self._flush_soon()
 
     def _append_end(self, ended: _Ended) -> None:
         call, _, _, time_ns, record = ended
         self._append(Kind.END, call, time_ns, encode_record(record))
         self._unsent_ends.append((self._appended, ended))
+
+    def _append_missed(self) -> None:
+        """Tell of some of the calls that ended unobserved, where there is room."""
+        for _ in range(min(MISSED_BATCH, len(self._missed))):
+            if self._waiting > self._limit:
+                break
+            ended = self._missed.popleft()
+            self._resume(*ended[:3])
+            self._append_end(ended)
 
     # The connection.
 
@@ -168,11 +202,14 @@ class Channel:
     async def close(self, timeout_s: float = 2.0) -> None:
         """Send what waits, within a time limit, and close."""
         until = monotonic_ns() + int(timeout_s * 1e9)
-        while self._sock is not None and self._waiting and monotonic_ns() < until:
+        while (self._waiting or self._missed) and monotonic_ns() < until:
             self._flush()
             await asyncio.sleep(0.002)
         self._closing = True
         self._disconnect()
+        self.calls_lost += len(self._missed)
+        if self._missed:
+            logger.warning("the observer is not there: %d ended calls leave no span", len(self._missed))
         for timer in (self._reconnect, self._warning):
             if timer is not None:
                 timer.cancel()
@@ -206,19 +243,14 @@ class Channel:
 
     def _connected(self, sock: socket.socket) -> None:
         assert self._loop is not None
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         self._sock = sock
         self.connects += 1
         self._decoder = FrameDecoder()
         self._append(Kind.HELLO, 0, monotonic_ns(), self._hello)
-        while self._missed:
-            ended = self._missed.popleft()
-            call, opened_ns, opened, _, _ = ended
-            self._append(Kind.OPEN, call, opened_ns, _resumed(opened))
-            self._append_end(ended)
         if self.connects > 1:
             for call, (opened_ns, opened) in self._open.items():
-                self._append(Kind.OPEN, call, opened_ns, _resumed(opened))
+                self._resume(call, opened_ns, opened)
         else:
             for call, (opened_ns, opened) in self._open.items():
                 # Calls that began before the first connection lost body frames, unless nothing was put yet; their END
@@ -227,34 +259,52 @@ class Channel:
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def _flush(self) -> None:
-        self._timer = None
-        sock = self._sock
-        if sock is None or self._loop is None:
+        """Hand one batch to the socket, and come back for more."""
+        sock, loop = self._sock, self._loop
+        if sock is None or loop is None:
+            self._timer = None
             return
-        while True:
-            if self._sending is None:
-                if not self._parts:
-                    return
-                self._sending = memoryview(b"".join(self._parts))
-                self._parts = []
-            try:
-                sent = sock.send(self._sending)
-            except (BlockingIOError, InterruptedError):
-                self._loop.add_writer(sock.fileno(), self._writable)
+        self._append_missed()
+        self._timer = None
+        if self._sending is None:
+            if not self._frames:
                 return
-            except OSError:
-                self._disconnect()
-                return
-            self._waiting -= sent
-            taken = self._appended - self._waiting
-            while self._unsent_ends and self._unsent_ends[0][0] <= taken:
-                self._unsent_ends.popleft()
-            if sent == len(self._sending):
-                self._sending = None
-                if not self._parts:
-                    return
-            else:
-                self._sending = self._sending[sent:]
+            self._sending = self._batch()
+        try:
+            sent = sock.send(self._sending)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._disconnect()
+            return
+        self._waiting -= sent
+        taken = self._appended - self._waiting
+        while self._unsent_ends and self._unsent_ends[0][0] <= taken:
+            self._unsent_ends.popleft()
+        if sent < len(self._sending):
+            self._sending = self._sending[sent:]
+            loop.add_writer(sock.fileno(), self._writable)
+        else:
+            self._sending = None
+            if self._frames or self._missed:
+                self._flush_soon()
+
+    def _batch(self) -> memoryview:
+        frames = self._frames
+        batch: list[bytes] = []
+        size = 0
+        while frames and size < FLUSH_BYTES:
+            frame = frames.popleft()
+            batch.append(frame)
+            size += len(frame)
+        self._sending_frames = len(batch)
+        return memoryview(b"".join(batch))
+
+    def _flush_soon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._loop is not None:
+            self._timer = self._loop.call_soon(self._flush)
 
     def _writable(self) -> None:
         if self._sock is not None and self._loop is not None:
@@ -287,9 +337,11 @@ class Channel:
             self._loop.remove_reader(sock.fileno())
             self._loop.remove_writer(sock.fileno())
         sock.close()
-        self._parts = []
+        self.dropped_frames += len(self._frames) + (self._sending_frames if self._sending is not None else 0)
+        self._frames.clear()
         self._sending = None
         self._waiting = 0
+        self._unopened.clear()
         for _, ended in self._unsent_ends:
             self._miss(ended)
         self._unsent_ends.clear()
@@ -354,7 +406,3 @@ def remember(traces: dict[str, bytes], key: str, trace_id: bytes) -> None:
     if len(traces) >= TRACES_LIMIT:
         del traces[next(iter(traces))]
     traces[key] = trace_id
-
-
-def _resumed(record: Open) -> bytes:
-    return encode_record(msgspec.structs.replace(record, resumed=True))

@@ -1,8 +1,9 @@
 """What a proxy can be told, by options, by a TOML file, or by an application that mounts it."""
 
+import math
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -10,6 +11,8 @@ from otel_agentperf.errors import UsageError
 from otel_agentperf.http1 import Origin
 
 MIB = 1024 * 1024
+
+_MAY_BE_ZERO: Final = frozenset(("drain_s", "observed_body_bytes"))
 
 
 class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,9 +68,17 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def check(self) -> None:
         """Raise UsageError for values that cannot work."""
         self.origin()
-        for name in ("workers", "flush_interval_s", "connect_timeout_s", "idle_limit_s", "store_rotate_bytes"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be positive, not {getattr(self, name)}")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            zero_too = name in _MAY_BE_ZERO
+            if not (0 < value < math.inf or (value == 0 and zero_too)):
+                raise UsageError(f"{name} must be {'zero or more' if zero_too else 'positive'}, not {value}")
+        try:
+            bytes.fromhex(self.salt)
+        except ValueError as exc:
+            raise UsageError("salt must be hex digits") from exc
 
 
 def load(path: Path | None, options: dict[str, Any]) -> ProxyConfig:

@@ -28,6 +28,10 @@ HOP_BY_HOP: Final = frozenset(
 )
 """Fields that concern one connection only (RFC 9110 7.6.1; RFC 9112 7.4 for te; proxy-connection by custom)."""
 
+_NOT_TO_NAME: Final = frozenset((b"close", b"keep-alive", b"content-length", b"content-type", b"content-encoding"))
+"""Connection options that take no field away: the two that are no field names, and fields without which the body would
+be read as another; naming such a field is invalid (RFC 9110 7.6.1)."""
+
 _REPLACED: Final = HOP_BY_HOP | {b"host", b"expect", b"traceparent", b"tracestate", b"baggage"}
 """Request fields looked at one by one. `expect` is answered by our own server (RFC 9110 10.1.1)."""
 
@@ -36,7 +40,7 @@ _TAG_HEADER: Final = semconv.TAG_HEADER_PREFIX.encode()
 CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 """Fields that say who pays: they scope identities as a keyed hash and go nowhere else."""
 
-_SECRET_NAME: Final = re.compile(rb"auth|key|token|secret|cookie|password|credential|signature")
+_SECRET_NAME: Final = re.compile(rb"auth|key|token|secret|cookie|passw|credential|signature|jwt|assertion")
 _NOT_SECRET: Final = frozenset((b"idempotency-key", b"x-stainless-retry-count"))
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -75,7 +79,7 @@ def take_apart(headers: Iterable[tuple[bytes, bytes]]) -> ForwardedRequest:
     request = ForwardedRequest()
     forwarded = request.headers
     named_by_connection: set[bytes] = set()
-    traceparent = b""
+    traceparents: list[bytes] = []
     tracestate: list[str] = []
     for pair in headers:
         name, value = pair
@@ -87,12 +91,12 @@ def take_apart(headers: Iterable[tuple[bytes, bytes]]) -> ForwardedRequest:
             elif name == b"transfer-encoding":
                 request.chunked = True
             elif name == b"traceparent":
-                traceparent = value
+                traceparents.append(value)
             elif name == b"tracestate":
                 tracestate.append(value.decode("latin-1"))
             elif name == b"baggage":
                 rest = _take_tags_from_baggage(value, request.tags)
-                if rest:
+                if rest or not value:
                     forwarded.append((name, rest))
         elif name.startswith(_TAG_HEADER):
             tag = _HEADER_TAGS.get(name[len(_TAG_HEADER) :])
@@ -102,17 +106,11 @@ def take_apart(headers: Iterable[tuple[bytes, bytes]]) -> ForwardedRequest:
             if name in CREDENTIALS:
                 request.credential += value + b"\n"
             forwarded.append(pair)
-    named_by_connection -= {b"close", b"keep-alive"}
+    named_by_connection -= _NOT_TO_NAME
     if named_by_connection:
         request.headers = [pair for pair in forwarded if pair[0] not in named_by_connection]
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if match and match[1] != b"ff" and match[2].strip(b"0") and match[3].strip(b"0"):
-        request.parent = TraceParent(
-            bytes.fromhex(match[2].decode()),
-            bytes.fromhex(match[3].decode()),
-            bool(int(match[4], 16) & 1),
-            ",".join(tracestate),
-        )
+    if len(traceparents) == 1:
+        request.parent = _parent(traceparents[0], ",".join(tracestate))
     return request
 
 
@@ -122,11 +120,14 @@ def take_tags_from_path(raw_path: bytes, tags: dict[str, str]) -> bytes:
     if not raw_path.startswith(prefix):
         return raw_path
     entries, slash, rest = raw_path[len(prefix) :].partition(b"/")
+    if b"=" not in entries:
+        # Somebody's home directory, say: not ours to shorten.
+        return raw_path
     for entry in entries.split(b";"):
         name, _, value = entry.partition(b"=")
-        tag = unquote(name.decode("latin-1"))
+        tag = unquote(name)
         if tag in semconv.LAUNCHER_TAGS:
-            tags[tag] = unquote(value.decode("latin-1"))
+            tags[tag] = unquote(value)
     return slash + rest or b"/"
 
 
@@ -136,7 +137,7 @@ def response_headers(headers: Headers) -> Headers:
     for name, value in headers:
         if name == b"connection":
             named.update(token.strip().lower() for token in value.split(b","))
-    drop = HOP_BY_HOP | named if named - {b"close", b"keep-alive"} else HOP_BY_HOP
+    drop = HOP_BY_HOP | (named - _NOT_TO_NAME)
     return [pair for pair in headers if pair[0] not in drop]
 
 
@@ -169,8 +170,20 @@ def _take_tags_from_baggage(value: bytes, tags: dict[str, str]) -> bytes:
         if key.startswith(prefix):
             tag = key[len(prefix) :]
             if tag in semconv.LAUNCHER_TAGS:
-                text = rest.partition(b";")[0].strip()
-                tags[tag] = unquote(text.decode("latin-1"))
+                tags[tag] = unquote(rest.partition(b";")[0].strip())
         else:
             kept.append(member)
     return b",".join(kept).strip()
+
+
+def _parent(traceparent: bytes, tracestate: str) -> TraceParent | None:
+    """The client's context, if it is valid (W3C Trace Context 3.2.2: version 00 ends after the flags)."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if not match:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if version == b"ff" or (version == b"00" and more) or not trace_id.strip(b"0") or not span_id.strip(b"0"):
+        return None
+    return TraceParent(
+        bytes.fromhex(trace_id.decode()), bytes.fromhex(span_id.decode()), bool(int(flags, 16) & 1), tracestate
+    )
