@@ -21,7 +21,7 @@ import typer
 
 from otel_agentperf.errors import UsageError
 
-__all__ = ["Format", "Output", "Selection", "Source", "Tiers", "grouped", "parse_time"]
+__all__ = ["Format", "Output", "Period", "Selection", "Source", "Tiers", "grouped", "parse_time"]
 
 _SELECTION: Final = "Which rows"
 _OUTPUT: Final = "Output"
@@ -42,7 +42,8 @@ Tiers = Annotated[
     typer.Option(
         "--tier",
         metavar="POLICY:TIER",
-        help="Judge by this tier (repeatable). Default: every preset whose model matches.",
+        help="Judge by this tier, by all of a POLICY, or by FILE.toml:TIER (repeatable). Default: the presets that "
+        "are made for the models seen.",
         show_default=False,
     ),
 ]
@@ -71,8 +72,8 @@ _ENDINGS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which part of the source is read, and whose rows of it are shown."""
+class Period:
+    """Which part of the source is read."""
 
     since: Annotated[
         str | None,
@@ -85,15 +86,6 @@ class Selection:
     until: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Only what began before TIME.", rich_help_panel=_SELECTION),
-    ] = None
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.", rich_help_panel=_SELECTION)] = (
-        None
-    )
-    benchmark: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only this benchmark.", rich_help_panel=_SELECTION)
-    ] = None
-    trajectory: Annotated[
-        str | None, typer.Option(metavar="ID", help="Only this trajectory.", rich_help_panel=_SELECTION)
     ] = None
 
     def bounds(self) -> tuple[datetime | None, datetime | None]:
@@ -108,6 +100,21 @@ class Selection:
         if since is not None and until is not None and since >= until:
             raise UsageError(f"nothing lies between --since {self.since} and --until {self.until}")
         return since, until
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection(Period):
+    """Which part of the source is read, and whose rows of it are shown."""
+
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.", rich_help_panel=_SELECTION)] = (
+        None
+    )
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this benchmark.", rich_help_panel=_SELECTION)
+    ] = None
+    trajectory: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only this trajectory.", rich_help_panel=_SELECTION)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,12 +96,15 @@ def restrict(table: "pa.Table", where: str | None, limit: int | None) -> "pa.Tab
     if where is not None:
         import duckdb
 
-        with duckdb.connect() as connection:
+        from otel_agentperf_analyzers import selecting
+
+        with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+            connection.execute("SET TimeZone = 'UTC'; SET errors_as_json = true")
+            selecting.checked_condition(connection, where)
             connection.register("result", table)
-            try:
-                table = connection.sql(f"SELECT * FROM result WHERE ({where}\n)").to_arrow_table()
-            except duckdb.Error as exc:
-                raise UsageError(f"--where: {str(exc).splitlines()[0]}") from exc
+            start = "SELECT * FROM result WHERE (\n"
+            with selecting.told(where, shift=len(start), what="condition"):
+                table = connection.sql(f"{start}{where}\n)").to_arrow_table()
     return table if limit is None else table.slice(0, limit)
 
 

@@ -147,6 +147,7 @@ def two_agents() -> Spans:
     spans.tool("anna", 1, 4.25, 5.25, name="edit")
     spans.call("anna", 2, 5.25, ttft_s=1.0, e2e_s=3.0, output_tokens=61)
     spans.call("bert", 0, 3600, ttft_s=0.75, e2e_s=1.75, output_tokens=51, tools=1)
+    spans.tool("bert", 0, 3601.75, 3602)
     spans.call("bert", 1, 3602, e2e_s=0.5, status="error")
     return spans
 

@@ -1,0 +1,131 @@
+"""Computes the report from the relations."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from otel_agentperf.errors import UsageError
+from otel_agentperf.policies import Tier
+from otel_agentperf_analyzers import selecting
+from otel_agentperf_analyzers.database import Database
+from otel_agentperf_analyzers.report.model import (
+    Benchmark,
+    Counts,
+    Figures,
+    Jobs,
+    Report,
+    Target,
+    Tool,
+    Undefined,
+    Unread,
+    Verdict,
+)
+
+__all__ = ["build"]
+
+
+def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | None = None) -> Report:
+    """The report of a source.
+
+    Args:
+        tiers: what to judge by; none means the presets that fit the models.
+        benchmark: only this one, without live traffic.
+
+    Raises:
+        UsageError: no such benchmark.
+    """
+    benchmarks = database.relation("benchmarks", benchmark=benchmark).to_pylist()
+    if benchmark is not None and not benchmarks:
+        there = ", ".join(row["benchmark_id"] for row in database.relation("benchmarks").to_pylist())
+        raise UsageError(f"no benchmark {benchmark!r}; there is {there or 'none'}")
+    levels = database.relation("levels", benchmark=benchmark).to_pylist()
+    verdicts = [row for row in database.slo(tiers).to_pylist() if benchmark in (None, row["benchmark_id"])]
+    [counts] = _rows(database, "counts", benchmark)
+    return Report(
+        source=database.source_name,
+        counts=msgspec.convert(counts, Counts),
+        unread=Unread(
+            lines=database.skipped.lines, duplicates=database.skipped.duplicates, examples=database.skipped.examples
+        ),
+        benchmarks=tuple(
+            Benchmark(
+                benchmark_id=row["benchmark_id"],
+                model=row["request_model"],
+                preset=row["preset"],
+                start_time=row["start_time"],
+                end_time=row["end_time"],
+                accelerators=row["accelerators"],
+                levels=tuple(_level(level) for level in levels if level["benchmark_id"] == row["benchmark_id"]),
+                targets=_targets([verdict for verdict in verdicts if verdict["benchmark_id"] == row["benchmark_id"]]),
+            )
+            for row in benchmarks
+        ),
+        live=msgspec.convert(_rows(database, "live", benchmark), tuple[Figures, ...]),
+        live_targets=_targets([verdict for verdict in verdicts if verdict["benchmark_id"] is None]),
+        jobs=msgspec.convert(_rows(database, "jobs", benchmark), tuple[Jobs, ...]),
+        tools=msgspec.convert(_rows(database, "tools", benchmark), tuple[Tool, ...]),
+        undefined=msgspec.convert(_rows(database, "undefined", benchmark), tuple[Undefined, ...]),
+    )
+
+
+def _rows(database: Database, name: str, benchmark: str | None) -> list[dict[str, Any]]:
+    """Rows of one of the report's own queries."""
+    sql = (files(__package__) / "sql" / f"{name}.sql").read_text("utf-8")
+    rows: list[dict[str, Any]] = selecting.fetch(database.connection, sql, {"benchmark": benchmark}).to_pylist()
+    return rows
+
+
+def _level(row: dict[str, Any]) -> Figures:
+    return msgspec.convert({**row, "model": row["request_model"]}, Figures)
+
+
+def _targets(rows: Sequence[dict[str, Any]]) -> tuple[Target, ...]:
+    """Rows of `slo` for one benchmark or for live traffic, by tier and model."""
+    groups: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["policy"], row["version"], row["tier"], row["model"]), []).append(row)
+    return tuple(_target(group) for group in groups.values())
+
+
+def _target(rows: Sequence[dict[str, Any]]) -> Target:
+    levels = [row for row in rows if row["level"] is not None]
+    missed = [row["level"] for row in levels if row["holds"] is False]
+    first_miss = min(missed, default=None)
+    below = [row for row in levels if first_miss is None or row["level"] < first_miss]
+    first = rows[0]
+    return Target(
+        policy=f"{first['policy']}@{first['version']}",
+        tier=first["tier"],
+        model=first["model"],
+        requirement=_requirement(first),
+        comparable=first["comparable"],
+        verdicts=tuple(_verdict(row) for row in rows),
+        max_agents=max((row["level"] for row in below if row["passed"]), default=None),
+        max_agents_if_valid=max((row["level"] for row in below if row["holds"]), default=None),
+        first_miss=first_miss,
+        monotone=not any(row["holds"] for row in levels if first_miss is not None and row["level"] > first_miss),
+    )
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    return Verdict(
+        agents=row["level"] if row["level"] is not None else row["agents"],
+        holds=row["holds"],
+        valid=row["valid"],
+        passed=bool(row["passed"]),
+        margin=row["margin"],
+        error_rate=row["error_rate"],
+        goodput=row["goodput"],
+        reasons=tuple(row["invalid_reason"].split("; ")) if row["invalid_reason"] else (),
+    )
+
+
+def _requirement(row: dict[str, Any]) -> tuple[str, ...]:
+    parts = []
+    if row["min_output_speed_tps"] is not None:
+        parts.append(f"P{row['speed_percentile']:g} ≥ {row['min_output_speed_tps']:g} tok/s")
+    if row["max_ttft_s"] is not None:
+        parts.append(f"P{row['ttft_percentile']:g} TTFT ≤ {row['max_ttft_s']:g} s")
+    return tuple(parts)

@@ -1,0 +1,174 @@
+"""What an AgentPerf report says, as data: its JSON is this, and renderers read nothing else.
+
+Units are in the names, shares are of one, and None means not defined.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+__all__ = ["Benchmark", "Counts", "Figures", "Jobs", "Report", "Target", "Tool", "Undefined", "Unread", "Verdict"]
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the source holds, or the benchmark that was asked for."""
+
+    spans: int
+    turns: int
+    auxiliary_calls: int
+    attempts: int
+    runs: int
+    trajectories: int
+    tool_calls: int
+    first_time: datetime | None
+    last_time: datetime | None
+
+
+class Unread(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the source could not be read, or was there twice."""
+
+    lines: int
+    duplicates: int
+    examples: tuple[str, ...]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """Turns of one level, in its steady window, or of one model in live traffic."""
+
+    model: str | None
+    agents: int | None = None
+    """Concurrent agents of the level; None for live traffic, as all that needs a steady window."""
+    turns: int
+    completed_trajectories: int | None = None
+    window_s: float | None = None
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    output_speed_p25_tps: float | None
+    output_speed_p50_tps: float | None
+    e2e_latency_p50_s: float | None
+    e2e_latency_p95_s: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_hit: float | None
+    error_rate: float | None
+    output_throughput_tps: float | None = None
+    total_throughput_tps: float | None = None
+    inflight: float | None = None
+    """Calls in flight, weighted by time."""
+    active_agents: float | None = None
+    """Agents within a run, weighted by time; those that wait for a tool count."""
+    jobs_per_hour_per_user: float | None = None
+    jobs_per_hour_per_accelerator: float | None = None
+    power_mean_w: float | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One tier at one level."""
+
+    agents: int | None
+    """The level; of live traffic the mean number of agents at work."""
+    holds: bool | None
+    """Targets and error rate hold, whether the level is valid or not; None when it cannot be told."""
+    valid: bool
+    passed: bool
+    margin: float | None
+    """How many times better than the tighter target; below 1 it is missed."""
+    error_rate: float | None
+    goodput: float | None
+    reasons: tuple[str, ...]
+    """Why the level is not valid."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One tier over all levels of a benchmark, or over live traffic."""
+
+    policy: str
+    """Name and version."""
+    tier: str
+    model: str | None
+    requirement: tuple[str, ...]
+    """The targets in words."""
+    comparable: bool
+    """Published results use this tier for this model."""
+    verdicts: tuple[Verdict, ...]
+    """By rising level; one for live traffic."""
+    max_agents: int | None
+    """Highest level that passes below the first that misses; None when there is none, and for live traffic."""
+    max_agents_if_valid: int | None
+    """The same, levels that are not valid included."""
+    first_miss: int | None
+    """Lowest level that misses; None when none does, and for live traffic."""
+    monotone: bool
+    """No level above a miss holds."""
+
+
+class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a replay."""
+
+    benchmark_id: str
+    model: str | None
+    preset: str | None
+    start_time: datetime | None
+    end_time: datetime | None
+    accelerators: int | None
+    levels: tuple[Figures, ...]
+    targets: tuple[Target, ...]
+
+
+class Jobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Trajectories of one level of a benchmark, or of one agent in live traffic."""
+
+    benchmark_id: str | None
+    agents: int | None
+    agent_name: str | None
+    trajectories: int
+    completed: int
+    turns: int
+    tool_calls: int
+    job_latency_p50_s: float | None
+    """Of the completed ones."""
+    job_latency_p95_s: float | None
+    llm_time_s: float | None
+    tool_time_s: float | None
+    harness_time_s: float | None
+    human_time_s: float | None
+    output_tokens: int | None
+    max_context_tokens: int | None
+    succeeded: int
+    failed: int
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls of one tool; the name is None where its spans are missing."""
+
+    tool_name: str | None
+    calls: int
+    duration_p50_s: float | None
+    duration_p95_s: float | None
+    total_s: float | None
+    errors: int
+    repeated: int
+
+
+class Undefined(msgspec.Struct, frozen=True, kw_only=True):
+    """Turns or trajectories for which a metric has no value, and why."""
+
+    relation: str
+    metric: str
+    reason: str
+    count: int
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The AgentPerf report of a source."""
+
+    source: str
+    counts: Counts
+    unread: Unread
+    benchmarks: tuple[Benchmark, ...]
+    live: tuple[Figures, ...]
+    """Traffic outside benchmarks, by model."""
+    live_targets: tuple[Target, ...]
+    jobs: tuple[Jobs, ...]
+    tools: tuple[Tool, ...]
+    undefined: tuple[Undefined, ...]
