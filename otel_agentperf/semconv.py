@@ -346,31 +346,53 @@ OLD_USAGE_CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation_input_toke
 # --- Values --------------------------------------------------------------------------------------------------------
 
 OPERATION_CHAT: Final = "chat"
+"""`gen_ai.operation.name` of an LLM call; the span's name is `chat {model}`."""
+
 OPERATION_INVOKE_AGENT: Final = "invoke_agent"
+"""`gen_ai.operation.name` of an agent run; the span's name is `invoke_agent {agent}`."""
+
 OPERATION_EXECUTE_TOOL: Final = "execute_tool"
+"""`gen_ai.operation.name` of a tool call; the span's name is `execute_tool {tool}`."""
 
 SPAN_LEVEL: Final = "benchmark_level"
 """Name of a level span."""
 
 KIND_TURN: Final = "turn"
+"""`agentperf.turn.kind`: a step of the agent's work."""
+
 KIND_AUXILIARY: Final = "auxiliary"
+"""`agentperf.turn.kind`: a call beside the work: a title, a summary, a router's question, a token count."""
 
 PHASE_WARMUP: Final = "warmup"
+"""`agentperf.phase`: the level fills up to its agents."""
+
 PHASE_STEADY: Final = "steady"
+"""`agentperf.phase`: all agents of the level are at work; what the level is judged by."""
+
 PHASE_DRAIN: Final = "drain"
+"""`agentperf.phase`: the steady window is over, trajectories come to their end."""
 
 USAGE_SERVER: Final = "server"
+"""`agentperf.usage.source`: the response told its token counts."""
+
 USAGE_ESTIMATED: Final = "estimated"
+"""`agentperf.usage.source`: who wrote the span estimated the counts; our proxy does not."""
+
 USAGE_NONE: Final = "none"
+"""`agentperf.usage.source`: nobody counted; the counts are absent."""
 
 DURATION_GAP: Final = "gap"
+"""`agentperf.tool.duration_source`: from the end of the asking response to the request with the result."""
+
 DURATION_CLIENT: Final = "client"
+"""`agentperf.tool.duration_source`: the client told how long the tool ran."""
 
 
 class Status:
     """Values of `agentperf.status`."""
 
     OK: Final = "ok"
+    """The response came to its end, and the end was good."""
     ERROR: Final = "error"
     """An error status, an error event in the stream, or the upstream failed before the first byte."""
     CANCELLED: Final = "cancelled"
@@ -387,11 +409,17 @@ class ErrorType:
     """Values of `error.type` that no server gives."""
 
     CLIENT_DISCONNECTED: Final = "client_disconnected"
+    """The client left before the response was complete."""
     UPSTREAM_CONNECT: Final = "upstream_connect_failed"
+    """No connection to the upstream: refused, unreachable, name not found, TLS failed."""
     UPSTREAM_TIMEOUT: Final = "upstream_timeout"
+    """Connecting to the upstream took too long."""
     UPSTREAM_RESET: Final = "upstream_reset"
+    """The upstream ended the connection before its response was complete."""
     UPSTREAM_PROTOCOL: Final = "upstream_protocol_error"
+    """What the upstream sent is not HTTP/1.1."""
     TRUNCATED: Final = "truncated"
+    """The stream ended cleanly, but without its terminal event."""
     PROXY_SHUTDOWN: Final = "proxy_shutdown"
     """The proxy was told to end, and the exchange had not ended within the time to drain."""
     PROXY_ERROR: Final = "proxy_error"
@@ -404,12 +432,19 @@ class Source:
     """Values of `agentperf.trajectory.source`."""
 
     LAUNCHER: Final = "launcher"
+    """A launcher tag names the trajectory."""
     HEADER: Final = "header"
+    """A header of the agent names its session, and its agent where it has several."""
     BODY: Final = "body"
+    """A field of the request's body names the session."""
     TOOL_CALL_ID: Final = "tool_call_id"
+    """The request returns results of tool calls that a turn of the trajectory asked for."""
     PREFIX: Final = "prefix"
+    """The request's messages continue those of a turn with the answer it got, or repeat those of a failed one."""
     PREFIX_RECORDED: Final = "prefix_recorded"
+    """The request's messages continue those of a turn, with another answer than it got: a recording is played."""
     NEW: Final = "new"
+    """Nothing matched: the call starts a trajectory."""
 
 
 # --- Launcher tags --------------------------------------------------------------------------------------------------
