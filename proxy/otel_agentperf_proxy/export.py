@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -49,7 +50,17 @@ _EXPORTER_LOGGERS: Final = (
 logger = logging.getLogger(__name__)
 
 
-def create_export(config: ProxyConfig) -> "Export | None":
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where spans are exported to, and how."""
+
+    endpoint: str
+    protocol: str
+    configured: bool
+    """Named by the configuration; else the SDK reads it from its variables again, with all that belongs to it."""
+
+
+def find_target(config: ProxyConfig) -> Target | None:
     """The export that the configuration and the environment ask for; None when they ask for none.
 
     Raises:
@@ -63,34 +74,47 @@ def create_export(config: ProxyConfig) -> "Export | None":
     told = config.otlp_endpoint or _environment(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT)
     if told is None:
         return None
-    endpoint = urlsplit(told)
-    if endpoint.scheme not in ("http", "https") or not endpoint.hostname:
-        raise UsageError(f"the OTLP endpoint must be a URL such as http://127.0.0.1:4318, not {told!r}")
+    url = urlsplit(told if "://" in told else f"//{told}")
+    try:
+        port = url.port
+    except ValueError:
+        port = None
     protocol = (
         config.otlp_protocol
         or _environment(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL)
-        or (GRPC if endpoint.port == GRPC_PORT else HTTP)
+        or (GRPC if port == GRPC_PORT else HTTP)
     )
-    return Export(_exporter(config.otlp_endpoint, protocol), endpoint=told)
+    if protocol not in (HTTP, GRPC):
+        raise UsageError(f"the OTLP protocol {protocol!r} is not supported: use {HTTP} or {GRPC}")
+    # For gRPC a bare host and port is common in the environment.
+    schemes = ("http", "https", "") if protocol == GRPC and config.otlp_endpoint is None else ("http", "https")
+    if url.scheme not in schemes or not url.hostname:
+        raise UsageError(f"the OTLP endpoint must be a URL such as http://127.0.0.1:4318, not {told!r}")
+    return Target(told, protocol, configured=config.otlp_endpoint is not None)
+
+
+def create_export(config: ProxyConfig) -> "Export | None":
+    """Start the export of `find_target`. Raises UsageError as that does."""
+    target = find_target(config)
+    return Export(_exporter(target), endpoint=target.endpoint) if target is not None else None
 
 
 def _environment(*names: str) -> str | None:
     return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
 
 
-def _exporter(endpoint: str | None, protocol: str) -> SpanExporter:
-    """The official exporter; without `endpoint` it reads its own variables."""
-    if protocol == GRPC:
+def _exporter(target: Target) -> SpanExporter:
+    """The official exporter."""
+    endpoint = target.endpoint if target.configured else None
+    if target.protocol == GRPC:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GRPCExporter
 
         return GRPCExporter(endpoint=endpoint)
-    if protocol == HTTP:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HTTPExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HTTPExporter
 
-        if endpoint is not None and not endpoint.rstrip("/").endswith(TRACES_PATH):
-            endpoint = endpoint.rstrip("/") + TRACES_PATH
-        return HTTPExporter(endpoint=endpoint)
-    raise UsageError(f"the OTLP protocol {protocol!r} is not supported: use {HTTP} or {GRPC}")
+    if endpoint is not None and not endpoint.rstrip("/").endswith(TRACES_PATH):
+        endpoint = endpoint.rstrip("/") + TRACES_PATH
+    return HTTPExporter(endpoint=endpoint)
 
 
 class _Counted(SpanExporter):

@@ -170,10 +170,10 @@ class Observer:
         self._guarded("expire", self._close_all)
         self.flush()
         self._closed = True
-        if self._export is not None:
-            self._guarded("export", self._export.close)
         if self._store is not None:
             self._guarded("store", self._store.close)
+        if self._export is not None:
+            self._guarded("export", self._export.close)
 
     @property
     def holds(self) -> bool:

@@ -4,11 +4,13 @@
     ├── chat {model}         one per HTTP exchange; keeps the span id that the upstream got
     └── execute_tool {tool}
 
-A client that sent a context wins: its span is then the parent of the call's. Links: run to previous run, run of a child
-to the parent's tool, retry to first attempt, and the forwarded context where a call lives in another trace than it.
+A client that sent a context wins: its span is then the parent of the call's, which links to its run where that lives
+in another trace. Links also: run to previous run, run of a child to the parent's tool, retry to first attempt, and the
+forwarded context where a call lives in another trace than it.
 """
 
 import secrets
+from functools import cache
 from typing import Final
 
 from opentelemetry.sdk.resources import Resource
@@ -82,6 +84,8 @@ class Spans:
         links = []
         if opened.parent_span_id is not None:
             parent = _context(trace_id, opened.parent_span_id, remote=True, state=opened.tracestate)
+            if placement is not None and placement.run.trace_id != trace_id:
+                links.append(Link(_context(placement.run.trace_id, placement.run.root_span_id)))
         elif placement is not None:
             trace_id = placement.run.trace_id
             parent = _context(trace_id, placement.run.root_span_id)
@@ -233,7 +237,7 @@ def level_span(
     return ReadableSpan(
         semconv.SPAN_LEVEL,
         context=_context(derived_id(16, "benchmark", benchmark_id), secrets.token_bytes(8)),
-        resource=resource or own_resource("otel-agentperf-replay"),
+        resource=resource or _replay_resource(),
         attributes=clean(attributes),
         kind=SpanKind.INTERNAL,
         status=_UNSET,
@@ -241,6 +245,11 @@ def level_span(
         end_time=end_unix_ns,
         instrumentation_scope=SCOPE,
     )
+
+
+@cache
+def _replay_resource() -> Resource:
+    return own_resource("otel-agentperf-replay")
 
 
 def _context(trace_id: bytes, span_id: bytes, *, remote: bool = False, state: str = "") -> SpanContext:

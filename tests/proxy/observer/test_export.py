@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, TraceIdRatioBased
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf_proxy.config import ProxyConfig
-from otel_agentperf_proxy.export import Export, create_export
+from otel_agentperf_proxy.export import Export, create_export, find_target
 
 from .conftest import UPSTREAM
 from .test_call_spans import ANSWER, PLAIN
@@ -219,6 +219,13 @@ def test_no_export_unless_asked(monkeypatch, environment):
 def test_an_endpoint_that_is_no_url(endpoint):
     with pytest.raises(UsageError, match="must be a URL"):
         create_export(config(otlp_endpoint=endpoint))
+
+
+def test_a_bare_host_and_port_in_the_environment_is_grpc(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")
+    target = find_target(config())
+    assert target is not None
+    assert (target.protocol, target.configured) == ("grpc", False)
 
 
 def test_a_protocol_that_is_not_there(monkeypatch):

@@ -159,6 +159,16 @@ def test_the_clients_context_wins(relay):
     assert call["links"] == []
 
 
+def test_a_client_with_a_trace_for_each_call(relay):
+    for number, messages in enumerate(((user("x"),), (user("x"), asks("bash"), result()))):
+        client = {"trace_id": trace_id(0xC0 + number), "parent_span_id": span_id(0xD0 + number)}
+        relay.call(request(*messages), answer(asks("bash") if number == 0 else SAYS), headers=S1, **client)
+    first, tool, second, run = relay.spans()
+    assert first["trace"] == tool["trace"] == run["trace"] != second["trace"]
+    assert second["parent"] == f"{0xD1:016x}"
+    assert second["links"] == [(run["trace"], run["span"])]
+
+
 def test_without_identity_the_call_joins_its_run_and_links_what_was_forwarded(relay):
     relay.call(request(user("x")), answer(asks("bash")))
     relay.call(request(user("x"), asks("bash"), result()), answer(SAYS))
