@@ -3,16 +3,17 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from otel_agentperf.cli.bench_options import Endpoint, Load, ReplayFormat, Source, Traces, Traffic
 from otel_agentperf.cli.common import console
 from otel_agentperf.cli.options import grouped
 from otel_agentperf.errors import EndpointError, ExitCode, StoreError, UsageError
@@ -24,232 +25,13 @@ if TYPE_CHECKING:
 
     from otel_agentperf.replay import BenchmarkResult, EndpointFacts, LevelResult, Progress, Recording, ReplaySettings
 
-__all__ = ["register"]
+__all__ = ["play_watched", "raise_file_limit", "record_levels", "register"]
 
-_LOAD: Final = "Load"
-_TRAFFIC: Final = "What agents send"
-_ENDPOINT: Final = "Endpoint"
-_TRACES: Final = "Traces and results"
+PRESET: Final = "custom"
+"""`agentperf.level.preset` of levels whose rules the user gave one by one."""
 
-
-class ReplayFormat(StrEnum):
-    """Ways to write the summary."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class Dialect(StrEnum):
-    """Wire formats; the values of `replay.DialectName`, which is not imported for a help page."""
-
-    CHAT = "chat"
-    MESSAGES = "messages"
-
-
-class OutputTokens(StrEnum):
-    """The values of `replay.OutputPolicy`."""
-
-    EXACT = "exact"
-    RECORDED = "recorded"
-    NATURAL = "natural"
-
-
-class CachePrefix(StrEnum):
-    """The values of `replay.Placement`."""
-
-    SYSTEM = "system"
-    USER = "user"
-    NONE = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Whom to ask."""
-
-    endpoint: Annotated[
-        str,
-        typer.Option(
-            metavar="URL", help="Base URL of the inference endpoint, with or without `/v1`.", rich_help_panel=_ENDPOINT
-        ),
-    ]
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model to ask for.", rich_help_panel=_ENDPOINT)]
-    dialect: Annotated[
-        Dialect,
-        typer.Option(help="OpenAI chat completions or Anthropic messages.", rich_help_panel=_ENDPOINT),
-    ] = Dialect.CHAT
-    path: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PATH", help="Path of the requests, where it is not the dialect's.", rich_help_panel=_ENDPOINT
-        ),
-    ] = None
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Environment variable that holds the API key, for example `OPENAI_API_KEY`.",
-            rich_help_panel=_ENDPOINT,
-        ),
-    ] = None
-    header: Annotated[
-        list[str] | None,
-        typer.Option(metavar="'NAME: VALUE'", help="A further header field (repeatable).", rich_help_panel=_ENDPOINT),
-    ] = None
-    retries: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="Further attempts after a 408, 409, 425, 429, 5xx, a lost connection or a broken answer, with "
-            "backoff; then the trajectory is given up.",
-            rich_help_panel=_ENDPOINT,
-        ),
-    ] = 2
-    request_timeout: Annotated[
-        float,
-        typer.Option(metavar="S", help="An answer that takes longer has failed.", rich_help_panel=_ENDPOINT),
-    ] = 600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """How many agents, and for how long."""
-
-    agents: Annotated[
-        str,
-        typer.Option(metavar="N[,N...]", help="Concurrent agents; one level after the other.", rich_help_panel=_LOAD),
-    ] = "1"
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="Least length of a level's steady window. Default: 60, or none with `--trajectories`.",
-            show_default=False,
-            rich_help_panel=_LOAD,
-        ),
-    ] = None
-    trajectories: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Least number of trajectories completed in a level's steady window. With `--seconds`, both must be "
-            "met.",
-            rich_help_panel=_LOAD,
-        ),
-    ] = None
-    warmup: Annotated[
-        float,
-        typer.Option(
-            metavar="S", help="All agents of a level work this long before it is measured.", rich_help_panel=_LOAD
-        ),
-    ] = 10.0
-    drain_limit: Annotated[
-        float,
-        typer.Option(
-            metavar="S",
-            help="After the steady window, how long its requests may go on; then they are cut off and counted.",
-            rich_help_panel=_LOAD,
-        ),
-    ] = 60.0
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Decides which agent plays which task.", rich_help_panel=_LOAD)
-    ] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Traffic:
-    """What is played, and how."""
-
-    task: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="Only this task of the recording (repeatable).", rich_help_panel=_TRAFFIC),
-    ] = None
-    limit_turns: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Only the first N turns of each task.", rich_help_panel=_TRAFFIC),
-    ] = None
-    output_tokens: Annotated[
-        OutputTokens,
-        typer.Option(
-            help="Length of answers: `exact` as recorded (`max_tokens` and `ignore_eos`), at most as `recorded`, or "
-            "`natural`, up to the recorded limit, else 16,384.",
-            rich_help_panel=_TRAFFIC,
-        ),
-    ] = OutputTokens.EXACT
-    tool_delay_scale: Annotated[
-        float, typer.Option(metavar="X", help="Factor on recorded tool delays.", rich_help_panel=_TRAFFIC)
-    ] = 1.0
-    tool_delay_cap: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Longest tool delay; each cut is counted.", rich_help_panel=_TRAFFIC),
-    ] = None
-    tool_delay: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="One tool delay in place of the recorded ones.", rich_help_panel=_TRAFFIC),
-    ] = None
-    cache_prefix: Annotated[
-        CachePrefix,
-        typer.Option(
-            help="Where each trajectory gets a random prefix, so that it shares no cached prompt with another.",
-            rich_help_panel=_TRAFFIC,
-        ),
-    ] = CachePrefix.SYSTEM
-    body: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON",
-            help='Further members of each request body, for example `{"reasoning_effort": "high"}`.',
-            rich_help_panel=_TRAFFIC,
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Traces:
-    """Where spans and results go."""
-
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            envvar="OTEL_AGENTPERF_STORE",
-            help="Directory of the trace store. Default: `./agentperf-store`.",
-            show_default=False,
-            rich_help_panel=_TRACES,
-        ),
-    ] = None
-    no_proxy: Annotated[
-        bool,
-        typer.Option(
-            "--no-proxy",
-            help="Send straight to the endpoint: it is a proxy of ours already, or no spans are wanted.",
-            rich_help_panel=_TRACES,
-        ),
-    ] = False
-    benchmark_id: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID", help="Name of the benchmark in traces. Default: a new one.", rich_help_panel=_TRACES
-        ),
-    ] = None
-    manifest: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write a record of the benchmark as JSON.", rich_help_panel=_TRACES),
-    ] = None
-    format: Annotated[ReplayFormat, typer.Option("--format", "-f", help="Of the summary.", rich_help_panel=_TRACES)] = (
-        ReplayFormat.TABLE
-    )
-
-
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="A recording: `mini` (bundled), a directory or manifest of agentperf-local's format, its wheel, or the "
-        "name of a replay in the installed package, such as `agentperf-default-v1`. `PLACE:NAME` picks one of several.",
-    ),
-]
+OTHER_FILES: Final = 256
+"""Open files beside the agents' connections."""
 
 
 @grouped
@@ -271,8 +53,11 @@ def replay(source: Source, *, endpoint: Endpoint, load: Load, traffic: Traffic, 
     recording = _chosen(player.load(source), traffic)
     facts = asyncio.run(player.inspect(settings))
     recording = _fitting(recording, facts, settings.model)
+    raise_file_limit(max(settings.levels))
     with _endpoint_of(traces, settings.endpoint) as url:
-        result = _play(recording, replace(settings, endpoint=url))
+        result = play_watched(recording, replace(settings, endpoint=url))
+    if not traces.no_proxy:
+        record_levels(traces.directory, result)
     if traces.manifest is not None:
         record = player.manifest(recording, settings, result, endpoint=settings.endpoint, facts=facts)
         _write(traces.manifest, record.to_json())
@@ -287,6 +72,46 @@ def replay(source: Source, *, endpoint: Endpoint, load: Load, traffic: Traffic, 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command()(replay)
+
+
+def record_levels(store: Path, result: "BenchmarkResult") -> None:
+    """Write one span per level that has a steady window.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
+    from otel_agentperf_proxy.spans import level_span
+    from otel_agentperf_proxy.store import append_spans
+
+    spans = [
+        level_span(
+            benchmark_id=result.benchmark_id,
+            level=level.agents,
+            start_unix_ns=level.steady_start_unix_ns,
+            end_unix_ns=level.steady_end_unix_ns,
+            completed_trajectories=level.completed_trajectories,
+            preset=PRESET,
+        )
+        for level in result.levels
+        if level.steady_start_unix_ns is not None and level.steady_end_unix_ns is not None
+    ]
+    if spans:
+        append_spans(store, spans)
+
+
+def raise_file_limit(agents: int) -> None:
+    """Let this process and its children hold a connection per agent, on both sides of a proxy.
+
+    Raises:
+        UsageError: the system does not allow it.
+    """
+    needed = 2 * agents + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise UsageError(f"{agents} agents need {needed} open files and the limit is {hard}; raise it (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _settings(endpoint: Endpoint, load: Load, traffic: Traffic, traces: Traces) -> "ReplaySettings":
@@ -395,13 +220,13 @@ def _endpoint_of(traces: Traces, endpoint: str) -> Iterator[str]:
         return
     from otel_agentperf.cli.embed import proxy_in_front
 
-    store = traces.store or Path("agentperf-store")
-    with proxy_in_front(endpoint.rstrip("/").removesuffix("/v1"), store) as url:
-        console.print(f"spans go to {store}")
+    with proxy_in_front(endpoint.rstrip("/").removesuffix("/v1"), traces.directory) as url:
+        console.print(f"spans go to {traces.directory}", soft_wrap=True)
         yield url
 
 
-def _play(recording: "Recording", settings: "ReplaySettings") -> "BenchmarkResult":
+def play_watched(recording: "Recording", settings: "ReplaySettings") -> "BenchmarkResult":
+    """Play with progress on stderr; the first interrupt ends the benchmark with what it has."""
     import uvloop
 
     from otel_agentperf.replay import play
@@ -411,7 +236,7 @@ def _play(recording: "Recording", settings: "ReplaySettings") -> "BenchmarkResul
         loop = asyncio.get_running_loop()
 
         def interrupt() -> None:
-            # The first interrupt ends the benchmark with what it has; the second one ends the command.
+            # The second one ends the command.
             stop.set()
             loop.remove_signal_handler(signal.SIGINT)
 
@@ -513,7 +338,7 @@ def _hints(result: "BenchmarkResult") -> None:
         for number, words in (
             (sum(level.errors.values()), f"requests failed ({_kinds(level)}); the latest: {level.error_example}"),
             (level.aborted_trajectories, "trajectories were given up"),
-            (level.cut_requests, "requests were cut off at the end"),
+            (level.cut_requests, "requests were cut off unfinished at the end of the level"),
             (level.capped_tool_delays, "tool delays were cut to the cap"),
             (level.capped_retry_waits, "waits before a retry were cut to 60 s"),
             (

@@ -83,8 +83,8 @@ class Agent:
                 (_TAG["phase"], phase.encode()),
                 (b"x-request-id", f"{request_id}.{attempt}".encode()),
             ]
-            answer = await self._send(headers, body, phase)
-            level.ended(phase, answer, due_ns, limit)
+            answer = await self._send(headers, body, phase, due_ns)
+            level.ended(phase, answer, limit)
             failure = answer.failure
             if failure is None or not failure.retry or attempt >= benchmark.settings.max_retries or level.halted:
                 break
@@ -95,9 +95,9 @@ class Agent:
                 break
         return answer
 
-    async def _send(self, headers: list[tuple[bytes, bytes]], body: bytes, phase: str) -> Exchange:
+    async def _send(self, headers: list[tuple[bytes, bytes]], body: bytes, phase: str, due_ns: int) -> Exchange:
         benchmark, level = self._benchmark, self._level
-        level.sent(phase)
+        level.sent(phase, benchmark.clock.now_ns() - due_ns)
         self.in_flight = True
         try:
             return await exchange(

@@ -101,9 +101,10 @@ class Level:
         self._steady_completed = 0
 
     def end(self, reason: str) -> None:
-        """End the level before its time; the first reason stands."""
+        """End the level before its time, at once; the first reason stands."""
         if self.stopped is None:
             self.stopped = reason
+            self.halted = True
             self.over.set()
 
     def enter(self, phase: str) -> None:
@@ -113,18 +114,18 @@ class Level:
 
     # Told by the agents.
 
-    def sent(self, phase: str) -> None:
-        """A request starts."""
-        self.tally.sent(phase)
+    def sent(self, phase: str, late_ns: int) -> None:
+        """A request starts, so much later than it was due."""
+        self.tally.sent(phase, late_ns)
 
     def left(self, phase: str) -> None:
         """A request is no longer in flight."""
         self.tally.inflight[phase] -= 1
         self._settle()
 
-    def ended(self, phase: str, answer: Exchange, due_ns: int, limit: OutputLimit) -> None:
+    def ended(self, phase: str, answer: Exchange, limit: OutputLimit) -> None:
         """A request has an answer, or failed."""
-        self.tally.ended(phase, answer, due_ns, limit)
+        self.tally.ended(phase, answer, limit)
         if answer.failure is None:
             self._benchmark.answered = True
         elif not self._benchmark.answered and answer.failure.kind in _WRONG_FROM_THE_START:

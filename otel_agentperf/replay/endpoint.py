@@ -1,7 +1,8 @@
 """What an endpoint says about itself before a benchmark."""
 
+import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,8 +14,11 @@ from otel_agentperf.replay.settings import ReplaySettings
 
 __all__ = ["EndpointFacts", "inspect"]
 
-_BODY_BYTES = 4 * 1024 * 1024
-_CONTEXT_MEMBERS = ("max_model_len", "context_length", "max_context_length")
+ANSWER_LIMIT_S: Final = 30.0
+"""For the list of models; a server that is loading a model answers slowly."""
+
+_BODY_BYTES: Final = 4 * 1024 * 1024
+_CONTEXT_MEMBERS: Final = ("max_model_len", "context_length", "max_context_length")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ async def inspect(settings: ReplaySettings) -> EndpointFacts:
 
     Raises:
         EndpointError: nothing answers at the address.
+        UsageError: the address is none.
     """
     origin, base = Origin.parse(settings.endpoint.rstrip("/").removesuffix("/v1"))
     headers = [
@@ -43,12 +48,14 @@ async def inspect(settings: ReplaySettings) -> EndpointFacts:
         *((name.lower().encode(), value.encode()) for name, value in settings.headers),
     ]
     client = Client()
+    body = b""
     try:
-        response = await client.request(origin, b"GET", base + b"/v1/models", headers)
-        body = b""
-        while len(body) < _BODY_BYTES and (chunks := await response.read()):
-            body += b"".join(data for _, data in chunks)
-        response.abort()
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            response = await client.request(origin, b"GET", base + b"/v1/models", headers)
+            while len(body) < _BODY_BYTES and (chunks := await response.read()):
+                body += b"".join(data for _, data in chunks)
+    except TimeoutError as exc:
+        raise EndpointError(f"{settings.endpoint} does not answer: nothing within {ANSWER_LIMIT_S:g} s") from exc
     except HTTPError as exc:
         raise EndpointError(f"no endpoint at {settings.endpoint}: {exc}") from exc
     finally:

@@ -113,7 +113,7 @@ class Player:
         finally:
             await _cancel(watcher)
         if level.fatal is not None and not self._benchmark.answered:
-            raise EndpointError(f"{self._benchmark.origin}: {level.fatal.words}")
+            raise EndpointError(f"the endpoint gave not a single whole answer: {level.fatal.words}")
         result = run.result()
         self._results.append(result)
         return result
@@ -182,7 +182,8 @@ class _LevelRun:
         self._on_phase(self._start_ns)
         self._tasks = [asyncio.create_task(agent.run()) for agent in self._agents]
         try:
-            await self._until(self._clock.sleep(settings.warmup_s))
+            if settings.warmup_s:
+                await self._until(self._clock.sleep(settings.warmup_s))
             if level.stopped is None:
                 self._edge(semconv.PHASE_STEADY)
                 if settings.seconds is not None:
@@ -233,7 +234,7 @@ class _LevelRun:
         """No agent sends any more; what is still in flight is cut off."""
         level = self._level
         level.halted = True
-        level.tally.cut_requests = sum(agent.in_flight for agent in self._agents)
+        level.tally.cut_requests = level.tally.inflight[semconv.PHASE_STEADY]
         await _cancel(*self._tasks)
         for task in self._tasks:
             if not task.cancelled():

@@ -34,7 +34,7 @@ class LevelResult:
     """The words of the latest error."""
     retries: int
     cut_requests: int
-    """Still in flight at the end of the drain limit, or when the user stopped the benchmark."""
+    """Without an answer when the drain limit had passed, or when the user stopped the benchmark."""
     completed_trajectories: int
     """Whose last answer ended inside the steady window."""
     completed_all_phases: int

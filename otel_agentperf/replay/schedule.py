@@ -6,6 +6,7 @@ each round. So tasks come up equally often whatever the agents' pace, and all le
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
 from typing import Generic, TypeVar
 
@@ -20,16 +21,18 @@ class Deck(Generic[T]):
     def __init__(self, tasks: Sequence[T], seed: int) -> None:
         self._tasks = tasks
         self._seed = seed
-        self._round: tuple[int, list[T]] = (-1, [])
+        # Agents are a few rounds apart at most.
+        self._round = lru_cache(maxsize=16)(self._shuffled)
 
     def card(self, index: int) -> T:
         """The task at a position of the deck."""
         number, at = divmod(index, len(self._tasks))
-        if self._round[0] != number:
-            cards = list(self._tasks)
-            Random(f"{self._seed}/deck/{number}").shuffle(cards)
-            self._round = (number, cards)
-        return self._round[1][at]
+        return self._round(number)[at]
+
+    def _shuffled(self, number: int) -> list[T]:
+        cards = list(self._tasks)
+        Random(f"{self._seed}/deck/{number}").shuffle(cards)
+        return cards
 
 
 def prefix_text(seed: int, trajectory_id: str) -> str:

@@ -56,16 +56,16 @@ class Tally:
         self.e2e_latency_s: list[float] = []
         self.lateness_s: list[float] = []
 
-    def sent(self, phase: str) -> None:
-        """A request starts."""
+    def sent(self, phase: str, late_ns: int) -> None:
+        """A request starts, so much later than it was due."""
         self.requests[phase] += 1
         self.inflight[phase] += 1
+        if phase == semconv.PHASE_STEADY:
+            self.lateness_s.append(max(late_ns, 0) / 1e9)
 
-    def ended(self, phase: str, answer: Exchange, due_ns: int, limit: OutputLimit) -> None:
-        """A request that was due at `due_ns` has ended."""
+    def ended(self, phase: str, answer: Exchange, limit: OutputLimit) -> None:
+        """A request has an answer, or failed."""
         steady = phase == semconv.PHASE_STEADY
-        if steady:
-            self.lateness_s.append(max(answer.start_ns - due_ns, 0) / 1e9)
         if answer.failure is not None:
             self._failed(answer.failure, steady)
             return

@@ -32,11 +32,15 @@ def load(source: str) -> Recording:
     Raises:
         SourceError: nothing of that name, or it is malformed; names file and line.
     """
-    place, name = find(source)
-    for candidate in FORMATS:
-        if name is None and candidate.recognises(place):
-            return candidate.load(place)
-    return _load_from(place, source, name)
+    try:
+        place, name = find(source)
+        for candidate in FORMATS:
+            if name is None and candidate.recognises(place):
+                return candidate.load(place)
+        return _load_from(place, source, name)
+    except (OSError, ValueError) as exc:
+        # A name that no file can have, or a directory that may not be listed.
+        raise SourceError(f"{source}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
 def _load_from(collection: Traversable, source: str, name: str | None) -> Recording:

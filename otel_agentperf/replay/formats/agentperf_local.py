@@ -6,6 +6,8 @@ live tools and share the traces); `traces/*.jsonl`, each line a turn with its wh
 
 import hashlib
 import platform
+import zipfile
+import zlib
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Final, TypeVar
 
@@ -160,6 +162,8 @@ def _read(path: Traversable) -> bytes:
         raise SourceError(f"{path}: no such file") from exc
     except OSError as exc:
         raise SourceError(f"{path}: {exc.strerror or exc}") from exc
+    except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
+        raise SourceError(f"{path}: the wheel is damaged: {exc}") from exc
 
 
 def _manifests(directory: Traversable) -> dict[str, Traversable]:

@@ -1,0 +1,240 @@
+"""The options of `replay`, in groups."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+__all__ = ["CachePrefix", "Dialect", "Endpoint", "Load", "OutputTokens", "ReplayFormat", "Source", "Traces", "Traffic"]
+
+_LOAD: Final = "Load"
+_TRAFFIC: Final = "What agents send"
+_ENDPOINT: Final = "Endpoint"
+_TRACES: Final = "Traces and results"
+
+
+class ReplayFormat(StrEnum):
+    """Ways to write the summary."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Dialect(StrEnum):
+    """Wire formats; the values of `replay.DialectName`, which is not imported for a help page."""
+
+    CHAT = "chat"
+    MESSAGES = "messages"
+
+
+class OutputTokens(StrEnum):
+    """The values of `replay.OutputPolicy`."""
+
+    EXACT = "exact"
+    RECORDED = "recorded"
+    NATURAL = "natural"
+
+
+class CachePrefix(StrEnum):
+    """The values of `replay.Placement`."""
+
+    SYSTEM = "system"
+    USER = "user"
+    NONE = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Whom to ask."""
+
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="Base URL of the inference endpoint, with or without `/v1`.", rich_help_panel=_ENDPOINT
+        ),
+    ]
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model to ask for.", rich_help_panel=_ENDPOINT)]
+    dialect: Annotated[
+        Dialect,
+        typer.Option(help="OpenAI chat completions or Anthropic messages.", rich_help_panel=_ENDPOINT),
+    ] = Dialect.CHAT
+    path: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Path of the requests, where it is not the dialect's.", rich_help_panel=_ENDPOINT
+        ),
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Environment variable that holds the API key, for example `OPENAI_API_KEY`.",
+            rich_help_panel=_ENDPOINT,
+        ),
+    ] = None
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="A further header field (repeatable).", rich_help_panel=_ENDPOINT),
+    ] = None
+    retries: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Further attempts after a 408, 409, 425, 429, 5xx, a lost connection or a broken answer, with "
+            "backoff; then the trajectory is given up.",
+            rich_help_panel=_ENDPOINT,
+        ),
+    ] = 2
+    request_timeout: Annotated[
+        float,
+        typer.Option(metavar="S", help="An answer that takes longer has failed.", rich_help_panel=_ENDPOINT),
+    ] = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How many agents, and for how long."""
+
+    agents: Annotated[
+        str,
+        typer.Option(metavar="N[,N...]", help="Concurrent agents; one level after the other.", rich_help_panel=_LOAD),
+    ] = "1"
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Least length of a level's steady window. Default: 60, or none with `--trajectories`.",
+            show_default=False,
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
+    trajectories: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Least number of trajectories completed in a level's steady window. With `--seconds`, both must be "
+            "met.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
+    warmup: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="All agents of a level work this long before it is measured.", rich_help_panel=_LOAD
+        ),
+    ] = 10.0
+    drain_limit: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="After the steady window, how long its requests may go on; then they are cut off and counted.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = 60.0
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Decides which agent plays which task.", rich_help_panel=_LOAD)
+    ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What is played, and how."""
+
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Only this task of the recording (repeatable).", rich_help_panel=_TRAFFIC),
+    ] = None
+    limit_turns: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Only the first N turns of each task.", rich_help_panel=_TRAFFIC),
+    ] = None
+    output_tokens: Annotated[
+        OutputTokens,
+        typer.Option(
+            help="Length of answers: `exact` as recorded (`max_tokens` and `ignore_eos`), at most as `recorded`, or "
+            "`natural`, up to the recorded limit, else 16,384.",
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = OutputTokens.EXACT
+    tool_delay_scale: Annotated[
+        float, typer.Option(metavar="X", help="Factor on recorded tool delays.", rich_help_panel=_TRAFFIC)
+    ] = 1.0
+    tool_delay_cap: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Longest tool delay; each cut is counted.", rich_help_panel=_TRAFFIC),
+    ] = None
+    tool_delay: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="One tool delay in place of the recorded ones.", rich_help_panel=_TRAFFIC),
+    ] = None
+    cache_prefix: Annotated[
+        CachePrefix,
+        typer.Option(
+            help="Where each trajectory gets a random prefix, so that it shares no cached prompt with another.",
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = CachePrefix.SYSTEM
+    body: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help='Further members of each request body, for example `{"reasoning_effort": "high"}`.',
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traces:
+    """Where spans and results go."""
+
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="OTEL_AGENTPERF_STORE",
+            help="Directory of the trace store. Default: `./agentperf-store`.",
+            show_default=False,
+            rich_help_panel=_TRACES,
+        ),
+    ] = None
+    no_proxy: Annotated[
+        bool,
+        typer.Option(
+            "--no-proxy",
+            help="Send straight to the endpoint: it is a proxy of ours already, or no spans are wanted.",
+            rich_help_panel=_TRACES,
+        ),
+    ] = False
+    benchmark_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="Name of the benchmark in traces. Default: a new one.", rich_help_panel=_TRACES
+        ),
+    ] = None
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a record of the benchmark as JSON.", rich_help_panel=_TRACES),
+    ] = None
+    format: Annotated[ReplayFormat, typer.Option("--format", "-f", help="Of the summary.", rich_help_panel=_TRACES)] = (
+        ReplayFormat.TABLE
+    )
+
+    @property
+    def directory(self) -> Path:
+        """The trace store."""
+        return self.store or Path("agentperf-store")
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A recording: `mini` (bundled), a directory or manifest of agentperf-local's format, its wheel, or the "
+        "name of a replay in the installed package, such as `agentperf-default-v1`. `PLACE:NAME` picks one of several.",
+    ),
+]
