@@ -1,10 +1,10 @@
 """The command `otel-agentperf`: registers all commands and turns errors into one line and an exit code."""
 
+import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-import click
 import typer
 
 from otel_agentperf._version import __version__
@@ -35,31 +35,45 @@ def _root(
     pass
 
 
-for _module in ("serve", "simulate", "bench", "read"):
+for _module in ("demo", "serve", "simulate", "bench", "read"):
     import_module(f"otel_agentperf.cli.{_module}").register(app)
 
 
+_Mistake: Final[type[Exception]] = next(kind for kind in typer.BadParameter.mro() if kind.__name__ == "ClickException")
+"""Base of what a wrong command line raises. It is click's, or of the click inside Typer, by Typer's version."""
+
+
 def main() -> None:
-    """Entry point: no traceback for a user's mistake, exit codes of `errors.ExitCode`."""
+    """Entry point: one line for a user's mistake and no traceback, exit codes of `errors.ExitCode`."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Exit as exc:
+    except typer.Exit as exc:
         sys.exit(exc.exit_code)
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(ExitCode.INTERRUPTED)
-    except click.ClickException as exc:
-        exc.show()
-        sys.exit(ExitCode.USAGE)
     except AgentPerfError as exc:
-        print(f"otel-agentperf: {exc}", file=sys.stderr)  # noqa: T201
+        _say(str(exc))
         sys.exit(exc.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output left (`| head`): nothing is wrong, and stdout must not be flushed again.
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.OK)
+    except _Mistake as exc:
+        _say_mistake(exc)
+        sys.exit(ExitCode.USAGE)
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _say_mistake(exc: Any) -> None:
+    # Without arguments the help has been printed by now.
+    if type(exc).__name__ != "NoArgsIsHelpError":
+        command = exc.ctx.command_path if exc.ctx is not None else app.info.name
+        words = exc.format_message().replace("\n", " ").rstrip(".")
+        _say(f"{words}; see {command} --help")
+
+
+def _say(words: str) -> None:
+    print(f"otel-agentperf: {words}", file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

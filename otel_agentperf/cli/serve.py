@@ -89,6 +89,7 @@ def proxy(
 
     from otel_agentperf.processes import listen as listen_on
     from otel_agentperf_proxy.config import load
+    from otel_agentperf_proxy.export import find_target
     from otel_agentperf_proxy.server import run
 
     told: dict[str, Any] = {
@@ -113,6 +114,7 @@ def proxy(
     if preserve_host:
         options["preserve_host"] = True
     effective = load(config, options)
+    find_target(effective)
     addresses = [parse_address(address) for address in (effective.listen, effective.admin)]
     if check_config:
         shown = {name: value for name, value in msgspec.to_builtins(effective).items() if name != "salt"}

@@ -85,6 +85,34 @@ _CHANNEL: Final = {
 }
 
 
+_OBSERVER_COUNTERS: Final = {
+    "calls": ("agentperf_calls", "Calls that left a span, by their status.", "status"),
+    "problems": ("agentperf_unreadable_bodies", "Bodies that came whole and could not be read, by dialect.", "dialect"),
+    "errors": ("agentperf_observer_errors", "Failures of the observer itself, by kind.", "kind"),
+}
+
+_OBSERVER_VALUES: Final = {
+    "spans": ("agentperf_spans", "Spans made.", CounterMetricFamily),
+    "open_calls": ("agentperf_open_calls", "Calls whose end has not come.", GaugeMetricFamily),
+    "linker.active_trajectories": (
+        "agentperf_active_trajectories",
+        "Trajectories within a run that has not given its final answer.",
+        GaugeMetricFamily,
+    ),
+    "linker.trajectories": ("agentperf_known_trajectories", "Trajectories remembered.", GaugeMetricFamily),
+    "linker.evictions": ("agentperf_trajectory_evictions", "Trajectories forgotten for room.", CounterMetricFamily),
+    "store.spans_written": ("agentperf_store_spans_written", "Spans written to the store.", CounterMetricFamily),
+    "store.spans_lost": ("agentperf_store_spans_lost", "Spans the store could not take.", CounterMetricFamily),
+    "export.spans_exported": ("agentperf_export_spans_exported", "Spans exported by OTLP.", CounterMetricFamily),
+    "export.spans_failed": ("agentperf_export_spans_failed", "Spans that no collector took.", CounterMetricFamily),
+    "export.spans_dropped": (
+        "agentperf_export_spans_dropped",
+        "Spans the export had no room for.",
+        CounterMetricFamily,
+    ),
+}
+
+
 class _Snapshot(Collector):
     """One answer of the processes as metric families."""
 
@@ -110,18 +138,18 @@ class _Snapshot(Collector):
         yield CounterMetricFamily(
             "agentperf_relay_restarts", "Relays that died and were replaced.", value=self._status["relay_restarts"]
         )
-        answered = [(str(worker), relay["stats"]) for worker, relay in enumerate(relays) if relay["stats"] is not None]
+        answered = [(str(at), relay["stats"]) for at, relay in enumerate(relays) if relay["stats"] is not None]
         for key, (name, help_text, label) in _RELAY_COUNTERS.items():
             family = CounterMetricFamily(name, help_text, labels=["worker", label])
-            for worker, stats in answered:
-                for value, number in stats[key].items():
-                    family.add_metric([worker, value], number)
+            for name_of_relay, stats in answered:
+                for told, number in stats[key].items():
+                    family.add_metric([name_of_relay, told], number)
             yield family
         for key, (name, help_text, kind) in _CHANNEL.items():
-            by_worker = kind(name, help_text, labels=["worker"])
-            for worker, stats in answered:
-                by_worker.add_metric([worker], stats["channel"].get(key, 0))
-            yield by_worker
+            by_relay = kind(name, help_text, labels=["worker"])
+            for name_of_relay, stats in answered:
+                by_relay.add_metric([name_of_relay], stats["channel"].get(key, 0))
+            yield by_relay
 
     def _observer(self) -> Iterator[Metric]:
         observer = self._status["observer"]
@@ -132,3 +160,15 @@ class _Snapshot(Collector):
         yield CounterMetricFamily(
             "agentperf_observer_restarts", "Observers that died and were replaced.", value=observer["restarts"]
         )
+        if stats is None:
+            return
+        for key, (name, help_text, label) in _OBSERVER_COUNTERS.items():
+            family = CounterMetricFamily(name, help_text, labels=[label])
+            for told, number in stats[key].items():
+                family.add_metric([told], number)
+            yield family
+        for path, (name, help_text, kind) in _OBSERVER_VALUES.items():
+            part, _, key = path.rpartition(".")
+            values = stats[part] if part else stats
+            if values is not None:
+                yield kind(name, help_text, value=float(values[key]))

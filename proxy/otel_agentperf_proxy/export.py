@@ -59,6 +59,12 @@ class Target:
     configured: bool
     """Named by the configuration; else the SDK reads it from its variables again, with all that belongs to it."""
 
+    @property
+    def address(self) -> str:
+        """Host and port, without what may be secret in a URL."""
+        url = urlsplit(self.endpoint if "://" in self.endpoint else f"//{self.endpoint}")
+        return f"{url.hostname}:{url.port}" if url.port else str(url.hostname)
+
 
 def find_target(config: ProxyConfig) -> Target | None:
     """The export that the configuration and the environment ask for; None when they ask for none.

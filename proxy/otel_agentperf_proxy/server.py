@@ -22,6 +22,7 @@ from otel_agentperf.processes import ChildProcess, Control, address_of
 from otel_agentperf_proxy.admin import State, create_admin
 from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.export import find_target
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
 from otel_agentperf_proxy.relay import RECEIVED_NS, Relay
 
@@ -56,7 +57,7 @@ class _Server(uvicorn.Server):
 def _server(app: Any, *, drain_s: float, http: type[asyncio.Protocol] | str = "httptools") -> _Server:
     config = uvicorn.Config(
         app,
-        http=http,  # type: ignore[arg-type]
+        http=http,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -232,9 +233,15 @@ async def supervise(
 
 
 async def run(config: ProxyConfig, sockets: Sequence[socket.socket]) -> None:
-    """`supervise` until SIGTERM or SIGINT; a second one breaks open exchanges off."""
+    """`supervise` until SIGTERM or SIGINT; a second one breaks open exchanges off.
+
+    Raises:
+        StoreError: the store cannot be written.
+        UsageError: the export cannot be configured.
+    """
     stop, cut = asyncio.Event(), asyncio.Event()
     listening, admin = map(address_of, sockets)
+    target = find_target(config)
 
     def ask_to_stop() -> None:
         if stop.is_set():
@@ -247,6 +254,8 @@ async def run(config: ProxyConfig, sockets: Sequence[socket.socket]) -> None:
         store = f"store {config.store}" if config.store else "no store"
         logger.info("proxy: listening on http://%s, upstream %s, %s", listening, config.upstream, store)
         logger.info("proxy: control routes on http://%s", admin)
+        if target is not None:
+            logger.info("proxy: spans go by OTLP (%s) to %s", target.protocol, target.address)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

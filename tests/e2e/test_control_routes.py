@@ -1,0 +1,56 @@
+"""The control routes of a running proxy: apart from the proxied port, and true."""
+
+import json
+from urllib.request import Request, urlopen
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+CALL = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def samples(text: str) -> dict[str, float]:
+    """Sample values summed over their labels."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return sums
+
+
+def test_probes_status_and_metrics(endpoint, start_proxy):
+    proxy = start_proxy(endpoint[0], "--workers", "2")
+    for path in ("livez", "readyz", "startupz"):
+        with urlopen(f"http://{proxy.admin}/{path}") as answer:
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+    for _ in range(3):
+        assert httpx.post(f"{proxy.url}/v1/chat/completions", json=CALL).status_code == 200
+    assert httpx.post(f"{proxy.url}/v1/chat/completions", content=b"no JSON").status_code == 400
+    status = proxy.wait_until(lambda status: sum(status["observer"]["stats"]["calls"].values()) == 4)
+    assert status["observer"]["stats"]["calls"] == {"ok": 3, "error": 1}
+    assert len(status["relays"]) == 2
+    metrics = samples(proxy.metrics())
+    assert metrics["agentperf_proxy_exchanges_total"] == 4
+    assert metrics["agentperf_calls_total"] == 4
+    assert metrics["agentperf_relay_up"] == 2
+    assert metrics["agentperf_observer_up"] == 1
+    assert metrics["agentperf_channel_frames_dropped_total"] == 0
+    assert metrics["agentperf_proxy_inflight_exchanges"] == 0
+    assert "agentperf_export_spans_exported_total" not in metrics
+
+
+def test_open_metrics_on_request(endpoint, start_proxy):
+    proxy = start_proxy(endpoint[0])
+    request = Request(f"http://{proxy.admin}/metrics", headers={"accept": "application/openmetrics-text"})
+    with urlopen(request) as answer:
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        assert answer.read().endswith(b"# EOF\n")
+
+
+def test_the_proxied_port_has_no_control_routes(endpoint, start_proxy):
+    """These paths belong to the upstream, which does not know them."""
+    proxy = start_proxy(endpoint[0])
+    for path in ("livez", "status", "metrics"):
+        response = httpx.get(f"{proxy.url}/{path}")
+        assert response.status_code == 404
+        assert "relays" not in json.dumps(response.json())
