@@ -5,7 +5,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
@@ -100,8 +100,8 @@ def _text(value: Any) -> str:
         if value.tzinfo is None:
             return value.isoformat(timespec="milliseconds")
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, dict | list | tuple | bytes):
-        value = msgspec.json.encode(value).decode()
+    if isinstance(value, dict | list | tuple | bytes | timedelta):
+        value = msgspec.json.encode(value).decode().strip('"')
     return _CONTROL.sub(lambda match: repr(match.group())[1:-1], str(value))
 
 

@@ -42,7 +42,8 @@ def emit(table: "pa.Table", output: Output, *, main_columns: Sequence[str] | Non
             terminal those that fit. All when None.
 
     Raises:
-        UsageError: an unknown column, a file that cannot be written, or Parquet for a terminal.
+        UsageError: an unknown column, a file that cannot be written, a type that the format cannot hold, or Parquet for
+            a terminal.
     """
     form = output.form
     if form is Format.PARQUET and _terminal_width(output) is not None:
@@ -50,9 +51,14 @@ def emit(table: "pa.Table", output: Output, *, main_columns: Sequence[str] | Non
     if not table.num_rows:
         note("no rows")
     human = form in (Format.TABLE, Format.MARKDOWN)
-    table = _pick(_plain(table), output.columns, main_columns if human else None)
-    with destination(output.file) as file:
-        _WRITERS[form](table, file, output)
+    try:
+        table = _pick(_plain(table), output.columns, main_columns if human else None)
+        with destination(output.file) as file:
+            _WRITERS[form](table, file, output)
+    except (OverflowError, ValueError, NotImplementedError, TypeError) as exc:
+        # Arrow's own errors are among these: types and values of SQL that Python or the format does not have.
+        reason = str(exc).splitlines()[0].partition(". ")[0]
+        raise UsageError(f"cannot write this as {form}: {reason}; cast the column to VARCHAR in the SQL") from exc
 
 
 def emit_record(fields: dict[str, Any], output: Output) -> None:
@@ -122,7 +128,8 @@ def destination(path: Path | None) -> Iterator[IO[bytes]]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # What is still buffered has to go somewhere when the interpreter flushes at its exit.
+            # Typer would make this exit code 1, which says no. What is still buffered has to go somewhere when the
+            # interpreter flushes at its exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
@@ -154,13 +161,18 @@ def _plain(table: "pa.Table") -> "pa.Table":
             column = column.cast(kind.value_type)
         elif pa.types.is_timestamp(kind):
             column = column.cast(pa.timestamp("us", "UTC" if kind.tz else None), safe=False)
-        elif pa.types.is_interval(kind) or pa.types.is_duration(kind):
-            column = pa.chunked_array([[None if v is None else str(v) for v in column.to_pylist()]], pa.string())
+        elif pa.types.is_interval(kind):
+            column = pa.chunked_array([[value and _interval(*value) for value in column.to_pylist()]], pa.string())
         while name in names:
             name += "_"
         names.append(name)
         columns.append(column)
     return pa.Table.from_arrays(columns, names=names)
+
+
+def _interval(months: int, days: int, nanoseconds: int) -> str:
+    """An SQL interval as an ISO 8601 duration."""
+    return f"P{months}M{days}DT{nanoseconds / 1e9:g}S"
 
 
 def _rows(table: "pa.Table") -> Iterator[dict[str, Any]]:
@@ -239,7 +251,10 @@ def _terminal_width(output: Output) -> int | None:
 
 
 def _cells(table: "pa.Table") -> list[Cells]:
-    return [cells(name, column.to_pylist()) for name, column in zip(table.column_names, table.columns, strict=True)]
+    return [
+        cells(name, column.to_pylist(maps_as_pydicts="lossy"))
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
 
 
 _WRITERS: Final[dict[Format, Callable[["pa.Table", IO[bytes], Output], None]]] = {

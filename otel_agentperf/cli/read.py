@@ -48,7 +48,31 @@ _MAIN_COLUMNS: Final = {
         "start_time",
     ),
     "tool_calls": ("trajectory_id", "turn_index", "tool_name", "duration_s", "duration_source", "start_time"),
-    "runs": ("run_id", "trajectory_id", "turns", "tool_calls", "duration_s", "status", "start_time"),
+    "runs": (
+        "trajectory_id",
+        "run_index",
+        "turns",
+        "tool_calls",
+        "duration_s",
+        "llm_time_s",
+        "tool_time_s",
+        "harness_time_s",
+        "output_tokens",
+        "status",
+        "start_time",
+    ),
+    "benchmarks": (
+        "benchmark_id",
+        "request_model",
+        "preset",
+        "levels",
+        "max_level",
+        "steady_turns",
+        "completed_trajectories",
+        "failed_attempts",
+        "start_time",
+        "end_time",
+    ),
     "levels": (
         "benchmark_id",
         "level",
@@ -59,8 +83,24 @@ _MAIN_COLUMNS: Final = {
         "output_speed_p25_tps",
         "output_speed_p50_tps",
         "error_rate",
+        "output_throughput_tps",
+        "inflight",
+        "active_agents",
+        "cache_hit",
+        "window_s",
     ),
-    "concurrency": ("bucket_start", "inflight", "active_agents"),
+    "concurrency": (
+        "bucket_start",
+        "bucket_s",
+        "inflight",
+        "inflight_max",
+        "active_agents",
+        "active_agents_max",
+        "calls_started",
+        "calls_failed",
+        "level",
+        "benchmark_id",
+    ),
     "slo": (
         "policy",
         "tier",
@@ -135,6 +175,17 @@ def runs(source: Source = None, *, selection: Selection, output: Output) -> None
         otel-agentperf runs --format jsonl
     """
     _show("runs", source, selection, output)
+
+
+@grouped
+def benchmarks(source: Source = None, *, selection: Selection, output: Output) -> None:
+    """List benchmarks, one row per execution of a replay.
+
+    Example:
+
+        otel-agentperf benchmarks --since 2026-01-01
+    """
+    _show("benchmarks", source, selection, output)
 
 
 @grouped
@@ -217,8 +268,6 @@ def _selected(table: "pa.Table", selection: Selection) -> "pa.Table":
     Raises:
         UsageError: the table cannot tell.
     """
-    import pyarrow.compute as pc
-
     filters = (
         ("--model", selection.model, ("model", "request_model")),
         ("--benchmark", selection.benchmark, ("benchmark_id",)),
@@ -230,6 +279,8 @@ def _selected(table: "pa.Table", selection: Selection) -> "pa.Table":
         column = next((name for name in columns if name in table.column_names), None)
         if column is None:
             raise UsageError(f"{option} needs a column {' or '.join(columns)} in the result; say it in the SQL instead")
+        import pyarrow.compute as pc
+
         table = table.filter(pc.equal(table.column(column), wanted))
     return table
 
@@ -286,5 +337,17 @@ _METRIC_FIELDS: Final = ("name", "definition", "formula", "unit", "grain", "requ
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (report, turns, trajectories, tools, slo, query, metrics):
+    for command in (
+        report,
+        turns,
+        trajectories,
+        runs,
+        tools,
+        benchmarks,
+        levels,
+        concurrency,
+        slo,
+        query,
+        metrics,
+    ):
         app.command()(command)

@@ -34,10 +34,11 @@ def _value(value: object) -> dict[str, object]:
 class Spans:
     """Spans with times in seconds after noon of 2026-07-31 UTC."""
 
+    first_id: int = 1
     lines: list[str] = field(default_factory=list)
 
     def add(self, name: str, start_s: float, end_s: float, attributes: dict[str, object], kind: int = 3) -> None:
-        number = len(self.lines) + 1
+        number = self.first_id + len(self.lines)
         noon_ns = int(NOON.timestamp()) * 10**9
         span = {
             "traceId": f"{number:032x}",
@@ -128,14 +129,23 @@ class Spans:
         }
         self.add(semconv.SPAN_LEVEL, start_s, end_s, attributes, kind=1)
 
+    def job(self, benchmark: str, level: int, agent: int, number: int, start_s: float, **call: Any) -> None:
+        """A trajectory of two turns with a tool of half a second between, played by an agent of a level."""
+        trajectory = f"{benchmark}.{level}.{agent}.{number}"
+        tags: dict[str, object] = {
+            semconv.BENCHMARK_ID: benchmark,
+            semconv.LEVEL: level,
+            semconv.PHASE: semconv.PHASE_STEADY,
+            semconv.AGENT_INDEX: agent,
+        }
+        e2e_s = call.get("e2e_s", 2.0)
+        self.call(trajectory, 0, start_s, tools=1, **call, **tags)
+        self.tool(trajectory, 0, start_s + e2e_s, start_s + e2e_s + 0.5)
+        self.call(trajectory, 1, start_s + e2e_s + 0.5, **call, **tags, **{semconv.TRAJECTORY_FINAL: True})
+
     def write(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
         (directory / "spans-test-0.jsonl").write_text("".join(f"{line}\n" for line in self.lines))
-
-
-@pytest.fixture
-def spans() -> Spans:
-    return Spans()
 
 
 def two_agents() -> Spans:
@@ -152,10 +162,25 @@ def two_agents() -> Spans:
     return spans
 
 
+def two_levels() -> Spans:
+    """A benchmark of a model that no policy knows, 10 s of 2 agents at 60 tok/s and 10 s of 4 agents at 20 tok/s."""
+    spans = Spans(first_id=1000)
+    other = {semconv.GEN_AI_REQUEST_MODEL: "sim", semconv.GEN_AI_RESPONSE_MODEL: "sim"}
+    spans.level("mini-1", 2, 0, 10, completed=4)
+    spans.level("mini-1", 4, 20, 30, completed=4)
+    for agent in range(2):
+        for number in range(2):
+            spans.job("mini-1", 2, agent, number, number * 5, ttft_s=0.5, e2e_s=2.0, output_tokens=91, **other)
+    for agent in range(4):
+        spans.job("mini-1", 4, agent, 0, 20, ttft_s=1.5, e2e_s=3.0, output_tokens=31, **other)
+    return spans
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A directory with `agentperf-store` in it, the one of `two_agents`."""
+    """A directory with the stores `agentperf-store` (of `two_agents`) and `levels` (of `two_levels`)."""
     two_agents().write(tmp_path / "agentperf-store")
+    two_levels().write(tmp_path / "levels")
     return tmp_path
 
 

@@ -47,7 +47,7 @@ def test_json_is_an_array_of_objects_with_utc_times_and_nulls(capsysbinary: pyte
         "text": 'a "b", |c|\nd',
         "list": ["x", None],
         "tags": {"k": 1},
-        "gap": "0:01:30",
+        "gap": "PT90S",
         "model": "m",
     }
     assert {name for name, value in second.items() if value is None} == set(TYPES.column_names) - {
@@ -164,3 +164,17 @@ def test_a_condition_and_a_limit_restrict_a_computed_table() -> None:
         restrict(table, "nothing > 1", None)
     with pytest.raises(UsageError, match="condition"):
         restrict(table, "a >", None)
+
+
+def test_an_interval_is_an_iso_duration(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    table = pa.table({"gap": pa.array([(1, 2, 1_500_000_000), None], pa.month_day_nano_interval())})
+    assert written(Format.CSV, table, capsysbinary) == b'gap\nP1M2DT1.5S\n""\n'
+
+
+def test_a_value_that_a_format_cannot_hold_is_refused_with_what_to_do() -> None:
+    endless = pa.table({"t": pa.array([2**63 - 1], pa.timestamp("us", "UTC"))})
+    with pytest.raises(UsageError, match=r"cannot write this as json: .*; cast the column to VARCHAR in the SQL"):
+        emit(endless, Output(format=Format.JSON))
+    union = pa.table({"u": pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])})
+    with pytest.raises(UsageError, match=r"cannot write this as parquet: .*; cast the column to VARCHAR in the SQL"):
+        emit(union, Output(format=Format.PARQUET))

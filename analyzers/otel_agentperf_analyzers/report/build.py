@@ -1,5 +1,6 @@
 """Computes the report from the relations."""
 
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -40,7 +41,7 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
     if benchmark is not None and not benchmarks:
         there = ", ".join(row["benchmark_id"] for row in database.relation("benchmarks").to_pylist())
         raise UsageError(f"no benchmark {benchmark!r}; there is {there or 'none'}")
-    levels = database.relation("levels", benchmark=benchmark).to_pylist()
+    levels = _rows(database, "levels", benchmark)
     verdicts = [row for row in database.slo(tiers).to_pylist() if benchmark in (None, row["benchmark_id"])]
     [counts] = _rows(database, "counts", benchmark)
     return Report(
@@ -57,7 +58,9 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
                 start_time=row["start_time"],
                 end_time=row["end_time"],
                 accelerators=row["accelerators"],
-                levels=tuple(_level(level) for level in levels if level["benchmark_id"] == row["benchmark_id"]),
+                levels=msgspec.convert(
+                    [level for level in levels if level["benchmark_id"] == row["benchmark_id"]], tuple[Figures, ...]
+                ),
                 targets=_targets([verdict for verdict in verdicts if verdict["benchmark_id"] == row["benchmark_id"]]),
             )
             for row in benchmarks
@@ -77,16 +80,20 @@ def _rows(database: Database, name: str, benchmark: str | None) -> list[dict[str
     return rows
 
 
-def _level(row: dict[str, Any]) -> Figures:
-    return msgspec.convert({**row, "model": row["request_model"]}, Figures)
-
-
 def _targets(rows: Sequence[dict[str, Any]]) -> tuple[Target, ...]:
     """Rows of `slo` for one benchmark or for live traffic, by tier and model."""
     groups: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["policy"], row["version"], row["tier"], row["model"]), []).append(row)
-    return tuple(_target(group) for group in groups.values())
+    return tuple(_target(group) for group in sorted(groups.values(), key=_demand))
+
+
+def _demand(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str, float, float]:
+    """Policy, version and model, then from the tier that asks least to the one that asks most."""
+    first = rows[0]
+    max_ttft_s = first["max_ttft_s"] if first["max_ttft_s"] is not None else math.inf
+    speed_tps = first["min_output_speed_tps"] or 0.0
+    return first["policy"], first["version"], first["model"] or "", speed_tps, -max_ttft_s
 
 
 def _target(rows: Sequence[dict[str, Any]]) -> Target:

@@ -249,7 +249,8 @@ def _undefined(counted: Sequence[Undefined]) -> Iterable[RenderableType]:
     for metric, relation in dict.fromkeys((row.metric, row.relation) for row in counted):
         rows = [row for row in counted if (row.metric, row.relation) == (metric, relation)]
         reasons = ", ".join(f"{row.reason.replace('_', ' ')} {row.count:,}" for row in rows)
-        yield Text(f"{metric}: {sum(row.count for row in rows):,} {relation} ({reasons})")
+        total = _count(sum(row.count for row in rows), "turn" if relation == "turns" else "trajectory")
+        yield Text(f"{metric}: {total} ({reasons})")
 
 
 def _table(roomy: bool) -> Table:
