@@ -160,7 +160,7 @@ def select(name: str) -> tuple[Tier, ...]:
         and (not version or each.version == version)
         and (not tier or tier in (each.tier, each.tier.partition("#")[0]))
     ]
-    if not found:
+    if not found or not (path or policy):
         raise UsageError(_unknown(name, known))
     newest = {each.policy: each.version for each in sorted(found, key=lambda each: each.version)}
     return tuple(each for each in found if each.version == newest[each.policy])

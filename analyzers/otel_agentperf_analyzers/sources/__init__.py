@@ -7,7 +7,7 @@ from typing import Final
 
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf_analyzers.sources.base import Skipped, Source
-from otel_agentperf_analyzers.sources.files import StandardInput, files
+from otel_agentperf_analyzers.sources.files import StandardInput, matching
 from otel_agentperf_analyzers.sources.store import StoreDirectory
 
 __all__ = ["DEFAULT", "VARIABLE", "Skipped", "Source", "resolve"]
@@ -45,4 +45,4 @@ def resolve(source: str | None) -> Source:
         raise SourceError(
             f"no trace store at {name}; name a SOURCE, set {VARIABLE}, or make one with otel-agentperf demo"
         )
-    return files(str(path))
+    return matching(str(path))

@@ -51,7 +51,7 @@ class StandardInput:
         yield from read(self.name, iter([(self.name, sys.stdin.buffer)]), skipped)
 
 
-def files(pattern: str) -> Files:
+def matching(pattern: str) -> Files:
     """The file, or all files that a glob matches, in order of their names.
 
     Raises:

@@ -6,6 +6,7 @@ Accepted beside the letter of the format: base64 ids (as generic protobuf encode
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -84,6 +85,7 @@ _KINDS["SPAN_KIND_CONSUMER"] = 5
 _STATUS_CODES: Final = {"STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
 
 _SLOTS: Final = {name: position for position, name in enumerate(rows.ATTRIBUTES, start=len(rows.HEAD))}
+_INT_SLOTS: Final = frozenset(_SLOTS[name] for name, kind in rows.ATTRIBUTES.items() if kind == rows.INT)
 _NO_ATTRIBUTES: Final = [None] * len(rows.ATTRIBUTES)
 
 
@@ -158,7 +160,10 @@ def _fill(row: list[Any], attributes: tuple[_Attribute, ...], others: list[tuple
                 plain = int(plain)
             else:
                 plain = value.doubleValue
-                if plain is None:
+                if plain is not None:
+                    # Arrow would cut the fraction off.
+                    plain = _coerced(plain, rows.INT) if slot in _INT_SLOTS else plain
+                else:
                     plain = value.boolValue
                     if plain is None:
                         plain = _other(value)
@@ -243,7 +248,7 @@ def _coerced(value: Any, kind: pa.DataType) -> Any:
     try:
         number = float(value)
         if kind == rows.DOUBLE:
-            return number
+            return number if math.isfinite(number) else None
         whole = int(value) if isinstance(value, (int, str)) else int(number)
     except (ValueError, OverflowError):
         return None

@@ -97,11 +97,16 @@
 --   service_instance_id VARCHAR: Process that wrote the span.
 --   dropped_parts BIGINT: Parts of the call that the observer missed; NULL when none.
 --   unread_bytes BIGINT [bytes]: Body bytes past the observation limit; NULL when none.
+WITH last_attempts AS (
+    SELECT trajectory_id, turn_id, ARG_MAX(span_id, (attempt_index, start_ns, span_id)) AS last_span_id
+    FROM calls
+    GROUP BY trajectory_id, turn_id
+)
+
 SELECT
     turn_id,
     attempt_index,
-    ROW_NUMBER() OVER (PARTITION BY trajectory_id, turn_id ORDER BY attempt_index DESC, start_ns DESC, span_id) = 1
-        AS is_last,
+    span_id = last_span_id AS is_last,
     request_id,
     response_id,
     trace_id,
@@ -191,3 +196,4 @@ SELECT
     dropped_parts,
     unread_bytes
 FROM calls
+INNER JOIN last_attempts USING (trajectory_id, turn_id)

@@ -6,7 +6,7 @@
 -- source: AA-AgentPerf methodology 2026-07
 -- reads: turns, level_windows
 -- visibility: internal
--- storage: table
+-- storage: view
 SELECT turns.*
 FROM turns
 WHERE turns.kind = 'turn'

@@ -39,7 +39,8 @@
 --   output_tokens BIGINT [tokens]: Sum over its turns.
 --   reasoning_tokens BIGINT [tokens]: Sum over its turns that report them; NULL when none does.
 --   auxiliary_tokens BIGINT [tokens]: Input and output of its auxiliary calls.
---   wasted_tokens BIGINT [tokens]: Input and output of attempts that failed, broke off, were aborted or repeated.
+--   wasted_tokens BIGINT [tokens]: Input and output of attempts that failed, broke off, were aborted or repeated, as far
+--     as they reported any; 0 when there was no such attempt, NULL when none of them did.
 --   max_context_tokens BIGINT [tokens]: The most input tokens of any turn.
 --   cache_hit DOUBLE: Share of the input that was read from the cache, over turns that report it.
 --   cost DOUBLE [currency]: Price of all attempts; NULL while there is no price table.
@@ -176,7 +177,10 @@ WITH of_calls AS (
         SUM(output_tokens) FILTER (kind = 'turn') AS output_tokens,
         SUM(reasoning_tokens) FILTER (kind = 'turn') AS reasoning_tokens,
         SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) FILTER (kind = 'auxiliary') AS auxiliary_tokens,
-        SUM(wasted_tokens) FILTER (kind = 'turn') AS wasted_tokens,
+        CASE WHEN COUNT(*) FILTER (kind = 'turn' AND (attempt_count > 1 OR is_failed(status))) = 0
+            THEN 0
+            ELSE SUM(wasted_tokens) FILTER (kind = 'turn' AND (attempt_count > 1 OR is_failed(status)))
+        END AS wasted_tokens,
         MAX(input_tokens) FILTER (kind = 'turn') AS max_context_tokens,
         SUM(cost) AS cost,
         COALESCE(SUM(attempt_count - 1) FILTER (kind = 'turn'), 0) AS retries,

@@ -204,6 +204,7 @@ WITH merged AS (
     SELECT
         trajectory_id,
         turn_id,
+        ANY_VALUE(kind) AS kind,
         COUNT(*) AS attempt_count,
         COUNT(*) FILTER (status IN ('error', 'truncated')) AS failed_attempt_count,
         MIN(start_ns) AS start_ns,
@@ -216,7 +217,15 @@ WITH merged AS (
         SUM(cost) AS cost
     FROM attempts
     GROUP BY trajectory_id, turn_id
+),
+
+numbered AS (
+    SELECT
+        *,
+        ROW_NUMBER() OVER (PARTITION BY trajectory_id, kind ORDER BY start_ns, turn_id) - 1 AS position
+    FROM merged
 )
+
 SELECT
     last.request_id,
     last.trajectory_id,
@@ -225,16 +234,11 @@ SELECT
     last.run_id,
     last.run_index,
     last.segment,
-    CASE WHEN last.kind = 'turn'
-        THEN COALESCE(
-            last.turn_index,
-            ROW_NUMBER() OVER (PARTITION BY last.trajectory_id, last.kind ORDER BY merged.start_ns, last.turn_id) - 1
-        )
-    END AS turn_index,
+    CASE WHEN last.kind = 'turn' THEN COALESCE(last.turn_index, numbered.position) END AS turn_index,
     last.turn_id,
     last.kind,
-    merged.attempt_count,
-    merged.failed_attempt_count,
+    numbered.attempt_count,
+    numbered.failed_attempt_count,
     last.dialect,
     last.provider,
     last.request_model,
@@ -242,17 +246,17 @@ SELECT
     last.status,
     last.benchmark_id,
     last.level,
-    merged.phase,
+    numbered.phase,
     last.agent_index,
     last.http_status,
     last.error_type,
-    instant(merged.start_ns) AS start_time,
-    instant(merged.end_ns) AS end_time,
+    instant(numbered.start_ns) AS start_time,
+    instant(numbered.end_ns) AS end_time,
     last.ttft_s,
     last.server_ttft_s,
     last.time_to_first_chunk_s,
     last.ttfot_s,
-    CASE WHEN merged.attempt_count = 1 THEN last.e2e_latency_s ELSE seconds(merged.end_ns - merged.start_ns) END
+    CASE WHEN numbered.attempt_count = 1 THEN last.e2e_latency_s ELSE seconds(numbered.end_ns - numbered.start_ns) END
         AS e2e_latency_s,
     last.output_speed_tps,
     last.e2e_speed_tps,
@@ -264,12 +268,12 @@ SELECT
     last.output_tokens,
     last.reasoning_tokens,
     last.usage_source,
-    CASE WHEN merged.wasted_attempt_count = 0 THEN 0 ELSE CAST(merged.wasted_tokens AS BIGINT) END AS wasted_tokens,
+    CASE WHEN numbered.wasted_attempt_count = 0 THEN 0 ELSE CAST(numbered.wasted_tokens AS BIGINT) END AS wasted_tokens,
     last.agent_name,
     last.agent_depth,
     last.stream,
     last.cache_write_tokens,
-    merged.cost,
+    numbered.cost,
     last.finish_reason,
     last.tool_call_count,
     last.chunk_count,
@@ -288,10 +292,10 @@ SELECT
     last.shared_prefix_bytes,
     last.message_count,
     last.server_address,
-    merged.start_ns,
-    merged.end_ns,
+    numbered.start_ns,
+    numbered.end_ns,
     last.trace_id,
     last.span_id
 FROM attempts AS last
-INNER JOIN merged USING (trajectory_id, turn_id)
+INNER JOIN numbered USING (trajectory_id, turn_id)
 WHERE last.is_last

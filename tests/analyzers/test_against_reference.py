@@ -1,0 +1,128 @@
+"""Percentiles and unions of intervals against a slow reference in plain Python."""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_agentperf_analyzers import catalog, open_source
+
+
+@pytest.fixture(scope="module")
+def connection() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute(catalog.macros())
+    return connection
+
+
+def percentile(values: Sequence[float], p: float) -> float | None:
+    """Linear interpolation at rank (n-1)p."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    rank = (len(ordered) - 1) * p
+    below = math.floor(rank)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
+
+
+def union(intervals: Sequence[tuple[int, int]]) -> int:
+    """The measure of a union, by looking at each piece between neighbouring bounds."""
+    bounds = sorted({bound for interval in intervals for bound in interval})
+    return sum(
+        after - before
+        for before, after in pairwise(bounds)
+        if any(start <= before and after <= end for start, end in intervals)
+    )
+
+
+VALUES = st.lists(st.floats(0, 1e6, allow_nan=False), max_size=30)
+INTERVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda x: (x[0], x[0] + x[1])), max_size=12)
+
+
+@settings(deadline=None)
+@given(values=VALUES, p=st.sampled_from((0.0, 0.05, 0.25, 0.5, 0.9, 0.95, 0.99, 1.0)))
+def test_the_percentile_of_a_list_is_quantile_cont(
+    connection: duckdb.DuckDBPyConnection, values: list[float], p: float
+) -> None:
+    [(found, native)] = connection.execute(
+        f"""
+        SELECT quantile_of_sorted(LIST(x ORDER BY x), $p), QUANTILE_CONT(x, {p})
+        FROM (SELECT UNNEST($values::DOUBLE[]) AS x)
+        """,
+        {"values": values, "p": p},
+    ).fetchall()
+    expected = percentile(values, p)
+    if expected is None:
+        assert found is None
+        assert native is None
+    else:
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert native == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(intervals=INTERVALS)
+def test_newly_covered_sums_up_to_the_union(
+    connection: duckdb.DuckDBPyConnection, intervals: list[tuple[int, int]]
+) -> None:
+    [(found,)] = connection.execute(
+        """
+        SELECT COALESCE(SUM(newly_covered(s, e, reached)), 0) FROM (
+            SELECT s, e, MAX(e) OVER (ORDER BY s, e ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS reached
+            FROM (SELECT UNNEST($starts::BIGINT[]) AS s, UNNEST($ends::BIGINT[]) AS e)
+        )
+        """,
+        {"starts": [start for start, _ in intervals], "ends": [end for _, end in intervals]},
+    ).fetchall()
+    assert found == union(intervals)
+
+
+CALLS = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(1, 20), st.sampled_from(("ok", "error"))),
+    min_size=1,
+    max_size=12,
+)
+TOOLS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 20)), max_size=8)
+
+
+@settings(deadline=None, max_examples=25)
+@given(calls=CALLS, tools=TOOLS)
+def test_the_shares_of_a_trajectorys_time_are_those_of_the_reference(
+    tmp_path_factory: pytest.TempPathFactory,
+    to_lines: Callable[[str], str],
+    calls: list[tuple[int, int, int, str]],
+    tools: list[tuple[int, int, int]],
+) -> None:
+    """Runs 0 to 2 of one trajectory may overlap; tools may lie outside their run, or belong to a run without calls."""
+    notation = [
+        f"call t={start} turn={turn} run={run} end={length} status={status}"
+        for turn, (run, start, length, status) in enumerate(calls)
+    ]
+    notation += [f"tool t={start}..{start + length} run={run}" for run, start, length in tools]
+    path = tmp_path_factory.mktemp("spans") / "spans.jsonl"
+    path.write_text(to_lines("\n".join(notation)))
+
+    bounds = {
+        run: (min(c[1] for c in calls if c[0] == run), max(c[1] + c[2] for c in calls if c[0] == run))
+        for run in {call[0] for call in calls}
+    }
+    llm = [(start, start + length) for _, start, length, _ in calls]
+    tool = [
+        (max(start, bounds[run][0]), min(start + length, bounds[run][1]))
+        for run, start, length in tools
+        if run in bounds and start < bounds[run][1] and start + length > bounds[run][0]
+    ]
+    job = union(list(bounds.values()))
+    extent = max(end for _, end in bounds.values()) - min(start for start, _ in bounds.values())
+    with open_source(str(path)) as database:
+        [row] = database.relation("trajectories").to_pylist()
+    assert row["job_latency_s"] == pytest.approx(job)
+    assert row["llm_time_s"] == pytest.approx(union(llm))
+    assert row["tool_time_s"] == pytest.approx(union(tool))
+    assert row["harness_time_s"] == pytest.approx(job - union(llm + tool))
+    assert row["human_time_s"] == pytest.approx(extent - job)
