@@ -22,7 +22,7 @@ from otel_agentperf_proxy.trajectory.agents import trajectory_key
 from otel_agentperf_proxy.trajectory.rules import Call
 from otel_agentperf_proxy.trajectory.runs import Runs, can_continue, is_new_request
 from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, Turn, derived_id
-from otel_agentperf_proxy.trajectory.tools import ToolSpan, is_assistant, take_results, tool_span_id
+from otel_agentperf_proxy.trajectory.tools import ToolSpan, is_assistant, take_results, text_tail, tool_span_id
 
 _CHANGING_TAGS: Final = frozenset(("phase", "level", "outcome", "trajectory.final"))
 """Launcher tags that may change while one agent works."""
@@ -161,6 +161,11 @@ class Linker:
                 run.last_activity_ns = max(run.last_activity_ns, end_ns)
             return [] if can_continue(trajectory) else self._runs.close(trajectory)
         run.last_activity_ns = max(run.last_activity_ns, end_ns)
+        if status == semconv.Status.OK and str(run.tags.get("trajectory.final", "")).lower() == "true":
+            # The launcher says that nobody will run the tools of this answer.
+            turn.waiting = ()
+            for asking in tuple(trajectory.asking):
+                self._state.answered(trajectory, asking)
         if turn.waiting:
             self._state.ask(trajectory, turn)
         elif (
@@ -329,6 +334,7 @@ class Linker:
             message_count=len(messages),
             context=context,
             shared_bytes=sum(message.size for message in messages[:shared]),
+            text_tail=text_tail(messages),
         )
         trajectory.turns += 1
         run.turn_count += 1

@@ -8,7 +8,7 @@ from otel_agentperf import semconv
 from otel_agentperf_proxy.facts import Message
 from otel_agentperf_proxy.trajectory.rules import FAILED, Call, Link
 from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, derived_id
-from otel_agentperf_proxy.trajectory.tools import is_assistant
+from otel_agentperf_proxy.trajectory.tools import is_text
 
 MAX_TRACE_AGE_NS: Final = 6 * 3600 * 10**9
 """A run older than this goes on in a new trace."""
@@ -34,9 +34,8 @@ def is_new_request(
         return False
     last = next((message for message in reversed(messages) if message.role not in _SYSTEM_ROLES), None)
     if trajectory.done_ns is not None:
-        return last is None or not last.tool_results
-    is_text = last is not None and not is_assistant(last) and not last.tool_results and last.has_text
-    return is_text and not tools_between and shared < len(messages)
+        return not tools_between and (last is None or not last.tool_results)
+    return last is not None and is_text(last) and not tools_between and shared < len(messages)
 
 
 class Runs:

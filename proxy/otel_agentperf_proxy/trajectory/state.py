@@ -72,6 +72,8 @@ class Turn:
     context: tuple[bytes, bytes]
     """Trace id and span id of the first attempt's span."""
     shared_bytes: int
+    text_tail: int
+    """Messages at the end of its request that are mere text; some harnesses say them anew, further down, each turn."""
     attempts: int = 1
     status: str | None = None
     """None while an attempt is in flight."""

@@ -40,6 +40,19 @@ def is_assistant(message: Message) -> bool:
     return message.role in _ASSISTANT_ROLES or bool(message.tool_calls)
 
 
+def is_text(message: Message) -> bool:
+    """Whether a user or a harness wrote the message, and it is more than tool results."""
+    return not is_assistant(message) and not message.tool_results and message.has_text
+
+
+def text_tail(messages: Sequence[Message]) -> int:
+    """How many messages at the end are text."""
+    count = 0
+    while count < len(messages) and is_text(messages[-1 - count]):
+        count += 1
+    return count
+
+
 def tool_span_id(turn: Turn, position: int) -> bytes:
     """Span id of the tool call at a position of the turn's response: known before the result is."""
     return derived_id(8, turn.run.run_id, turn.turn_id, "tool", position)
@@ -61,6 +74,7 @@ def take_results(
     tail = messages[shared:]
     results = {result.call_id: result for message in tail for result in message.tool_results if result.call_id}
     executed: list[tuple[Turn, int, ToolCall, ToolResult]] = []
+    asked = trajectory.turn
     for turn in tuple(trajectory.asking):
         brought = [
             (turn, position, call, results[call.id])
@@ -70,12 +84,19 @@ def take_results(
         executed += brought
         # A request that brings a part of the results, or goes on from this response, brings all there will be.
         # Calls of another branch of the same trajectory go on waiting.
-        if brought or history.entry(chain, turn.message_count) == turn.chain_end:
+        follows = history.entry(chain, turn.message_count) == turn.chain_end or (
+            turn is asked and _goes_on(turn, shared)
+        )
+        if brought or follows:
             state.answered(trajectory, turn)
-    asked = trajectory.turn
-    if not executed and asked is not None and asked.status is not None and shared == history.length(trajectory.chain):
+    if not executed and asked is not None and asked.status is not None and _goes_on(asked, shared):
         executed = [(asked, *pair) for pair in _recorded(tail)]
     return _spans(trajectory, executed, t0_ns, told_s)
+
+
+def _goes_on(asked: Turn, shared: int) -> bool:
+    """Whether a request that shares so many messages with the turn's holds all of its history."""
+    return shared >= max(asked.message_count - asked.text_tail, min(asked.message_count, 1))
 
 
 def _recorded(tail: Sequence[Message]) -> list[tuple[int, ToolCall, ToolResult]]:

@@ -102,6 +102,12 @@ STORIES = {
         L:X | u1 ls:x =x ls:y =y s1 | a7 | -> T0 run0 turn2 launcher
         L:X | u1 ls:x =x ls:y =y s1 a8 u2 | a9 | -> T0 run1 turn3 launcher
     """,
+    "a harness says its reminder anew at the end of each request": """
+        L:X | u1 u7           | ls:q    | -> T0 run0 turn0 launcher
+        L:X | u1 ls:x =x u7   | a5      | -> T0 run0 turn1 launcher
+        L:X | u1 ls:x =x cat:y =y u7 | a6 | -> T0 run0 turn2 launcher
+        L:X | u1 ls:x =x cat:y =y u7 a6 u2 u7 | a7 | -> T0 run1 turn3 launcher
+    """,
     "retries": """
         S1 | u1             | error     | -> T0 run0 turn0 header
         S1 | u1             | truncated | -> T0 run0 turn0 retry1 header
@@ -206,3 +212,19 @@ def test_a_session_resumed_after_a_day_goes_on(story):
     resumed = story.call("-", "u1 a1 u2", "a2")
     assert story.told(resumed) == "T0 run1 turn1 prefix"
     assert resumed.run.previous_run == (story.closed[0].trace_id, story.closed[0].root_span_id)
+
+
+def test_the_last_call_of_a_launchers_trajectory_ends_its_run(story):
+    placement = story.call("L:X", "u1", "ls:x", tags={"trajectory.final": "true"})
+    story.closed += story.linker.expire(story.now_ns + 10 * 10**9)
+    assert story.closed == [placement.run]
+    assert placement.run.status == "ok"
+
+
+def test_tools_of_a_recording_with_reminders_are_found(story):
+    story.call("L:X", "u1 u7", "a5")
+    second = story.call("L:X", "u1 ls:x =x u7", "a6")
+    third = story.call("L:X", "u1 ls:x =x cat:y !y u7", "a6")
+    rewritten = story.call("L:X", "u9 cat:z =z u7", "a6")
+    told = [[(tool.name, tool.is_error) for tool in one.finished_tools] for one in (second, third, rewritten)]
+    assert told == [[("ls", False)], [("cat", True)], []]
