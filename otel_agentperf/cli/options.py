@@ -139,7 +139,8 @@ class Output:
         str | None,
         typer.Option(
             metavar="A,B,...|all",
-            help="Columns, in this order. Default: the main ones in `table` and `markdown`, else all.",
+            help="Columns, in this order; `otel-agentperf query` lists them. Default: the main ones in `table` and "
+            "`markdown`, else all.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None

@@ -211,3 +211,13 @@ def test_slo_check_says_no_with_exit_code_1(otel: Command) -> None:
     assert otel("slo", "levels", "--tier", "demo", "--format", "json").code == 0
     assert len(otel("slo", "levels", "--tier", "demo", "--format", "json").rows) == 6
     assert otel("slo", "levels", "--benchmark", "mini-2", "--format", "json").rows == []
+
+
+def test_a_source_without_turns_has_an_empty_report(otel: Command) -> None:
+    done = otel("report", "--since", "2027-01-01")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == (
+        "AgentPerf report of agentperf-store\n0 trajectories · 0 turns · 0 tool calls · 0 spans\n\n"
+        "No turns of agents: nothing to judge.\n"
+    )
+    assert json.loads(otel("report", "--since", "2027-01-01", "--format", "json").out)["benchmarks"] == []

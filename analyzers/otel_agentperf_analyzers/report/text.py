@@ -34,6 +34,8 @@ def render(report: Report, console: Console) -> None:
     live = [row for row in report.jobs if row.benchmark_id is None]
     if report.live:
         _section(console, _live(report, live, width))
+    if not report.benchmarks and not report.live:
+        console.print("\nNo turns of agents: nothing to judge.")
     if report.tools:
         _section(console, _tools(report.tools))
     if undefined := [row for row in report.undefined if row.metric in _EXPLAINED]:
@@ -81,7 +83,7 @@ def _benchmark(benchmark: Benchmark, jobs: Sequence[Jobs], width: int) -> Iterab
         yield _figures(benchmark.levels, width, benchmark=True)
     yield from _verdicts(benchmark.targets, benchmark=True)
     if jobs:
-        yield _heading("Jobs", "shares of their time")
+        yield _heading("Jobs", "all phases, shares of their time")
         yield _jobs(jobs, width, benchmark=True)
 
 
