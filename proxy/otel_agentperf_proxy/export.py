@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,6 +42,9 @@ TRACES_PATH: Final = "/v1/traces"
 
 DEFAULT_QUEUE: Final = 8192
 """Spans that may wait for export, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2048 are one busy second."""
+
+WARN_S: Final = 60.0
+"""How often an export that is behind says so: against a dead collector the queue is full every other moment."""
 
 _EXPORTER_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -102,7 +106,7 @@ def find_target(config: ProxyConfig) -> Target | None:
 def create_export(config: ProxyConfig) -> "Export | None":
     """Start the export of `find_target`. Raises UsageError as that does."""
     target = find_target(config)
-    return Export(_exporter(target), endpoint=target.endpoint) if target is not None else None
+    return Export(_exporter(target), endpoint=target.address) if target is not None else None
 
 
 def _environment(*names: str) -> str | None:
@@ -207,7 +211,7 @@ class Export:
             self._counted, max_queue_size=self._queue_size, max_export_batch_size=batch_size
         )
         self._offered = self._dropped = self._unsampled = 0
-        self._full = False
+        self._quiet_until_s = 0.0
         self._closed = False
 
     def sampled(self, key: str, parent_sampled: bool | None) -> bool:
@@ -232,11 +236,10 @@ class Export:
         # The SDK's queue drops the oldest one and logs each time; it never gets to that.
         if self._offered - self._counted.taken >= self._queue_size:
             self._dropped += 1
-            if not self._full:
+            if monotonic() >= self._quiet_until_s:
                 logger.warning("the export is behind: spans are dropped from it; the store keeps all")
-            self._full = True
+                self._quiet_until_s = monotonic() + WARN_S
             return
-        self._full = False
         self._offered += 1
         self._processor.on_end(span)
 
