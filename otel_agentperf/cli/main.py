@@ -1,6 +1,5 @@
 """The command `otel-agentperf`: registers all commands and turns errors into one line and an exit code."""
 
-import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -54,10 +53,6 @@ def main() -> None:
     except AgentPerfError as exc:
         _say(str(exc))
         sys.exit(exc.exit_code)
-    except BrokenPipeError:
-        # The reader of our output left (`| head`): nothing is wrong, and stdout must not be flushed again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.OK)
     except _Mistake as exc:
         _say_mistake(exc)
         sys.exit(ExitCode.USAGE)

@@ -62,6 +62,7 @@ def _server(app: Any, *, drain_s: float, http: type[asyncio.Protocol] | str = "h
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
