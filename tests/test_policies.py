@@ -62,9 +62,7 @@ def test_a_policy_or_a_model_names_several_tiers() -> None:
         policies.parse("aa-agentperf:gpt-oss-120b")
 
 
-@pytest.mark.parametrize(
-    "name", ["", ":", "nope", "aa-agentperf:gpt-oss-120b#9", "aa-agentperf@2025-01", "demo:fast:x"]
-)
+@pytest.mark.parametrize("name", ["", ":", "nope", "aa-agentperf:gpt-oss-120b#9", "demo@2025-01", "demo:fast:x"])
 def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(UsageError, match=r"unknown SLO tier .* there are .*aa-agentperf:gpt-oss-120b#1, .*demo:fast"):
         policies.parse(name)

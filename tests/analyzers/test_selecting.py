@@ -70,7 +70,7 @@ def test_a_negative_limit(database: Database) -> None:
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        ("ttft_s > ", "condition, line 1, column 8: syntax error"),
+        ("ttft_s > ", r"condition, line 1, column \d+: syntax error"),
         ("1) OR (1=1", r'condition, line 1, column 2: syntax error at or near "\)"'),
         ("status = 'ok' LIMIT 1", "condition, line 1, column 15: syntax error"),
         ("TRUE; DROP TABLE turns", "one SQL expression"),
@@ -109,7 +109,7 @@ def test_a_condition_may_end_in_a_comment(database: Database) -> None:
         ("COPY turns TO 'out.csv'", "read-only"),
         ("ATTACH 'x.db'", "read-only"),
         ("SET threads = 1", "read-only"),
-        ("PRAGMA database_list", "read-only"),
+        ("PRAGMA threads = 1", "read-only"),
         ("INSTALL httpfs", "read-only"),
         ("EXPORT DATABASE 'x'", "read-only|MULTI"),
         ("WITH gone AS (DELETE FROM raw_spans RETURNING 1) SELECT * FROM gone", "SQL"),

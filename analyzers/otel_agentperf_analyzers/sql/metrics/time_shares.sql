@@ -4,19 +4,13 @@
 -- grain: one row per agent run, and one per trajectory (run_id NULL)
 -- requires: call spans
 -- source: ours
--- reads: busy_intervals, run_bounds
+-- reads: busy_intervals, work_scopes
 -- visibility: internal
 -- storage: table
 WITH activities AS (
     SELECT trajectory_id, run_id, activity, start_ns, end_ns FROM busy_intervals
     UNION ALL
-    SELECT trajectory_id, run_id, 'run' AS activity, start_ns, end_ns FROM run_bounds
-),
-
-scoped AS (
-    FROM activities
-    UNION ALL
-    SELECT trajectory_id, NULL AS run_id, activity, start_ns, end_ns FROM activities
+    SELECT trajectory_id, run_id, 'run' AS activity, start_ns, end_ns FROM work_scopes
 ),
 
 laid AS (
@@ -32,7 +26,7 @@ laid AS (
             ORDER BY start_ns, end_ns
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS reached_by_any_ns
-    FROM scoped
+    FROM activities
 )
 
 SELECT

@@ -1,7 +1,9 @@
 -- relation: tool_calls
--- description: Tool executions. Where the spans of a turn's tools are missing (a crash, a source that has none), the gap
---   between the turn that asked and the next turn of its run stands in: as many rows as calls were asked for, without
---   names, each as long as the gap.
+-- description: Tool executions. Gaps between turns stand in where there are no spans of tools, as rows without names:
+--   of a benchmark each gap that no tool span tells of, once, since a replay waits there for the tool delay of its
+--   recording; of other traffic, when the process that wrote the calls wrote no tool span at all, the gap between a turn
+--   that asked for tools and the next turn of its run, once per call asked for. The proxy writes a tool's span before that
+--   of the next turn, so a crash that leaves the turn leaves the tool.
 -- grain: one row per tool call that was answered
 -- requires: execute_tool spans, or turns with their tool call counts
 -- source: GenAI semantic conventions v0.1.0; otel_agentperf.semconv
@@ -25,7 +27,7 @@
 --   is_error BOOLEAN: The result is marked as an error; NULL when the span is missing.
 --   is_repeated BOOLEAN: The trajectory has called this tool with these arguments before; NULL when the span is missing.
 --   is_recovered BOOLEAN: Of an error: the next call of the same tool in the trajectory succeeded; NULL for all others.
---   is_inferred BOOLEAN: The span is missing, the gap stands in.
+--   is_inferred BOOLEAN: There is no span, the gap stands in.
 --   agent_name VARCHAR: The agent, when known.
 --   request_model VARCHAR: The model of the turn that asked.
 --   benchmark_id VARCHAR: The benchmark; NULL for live traffic.
@@ -63,27 +65,32 @@ WITH told AS (
     LEFT JOIN turns USING (trajectory_id, turn_id)
 ),
 
+tellers AS (
+    SELECT service_instance_id, COUNT(*) AS spans FROM tool_spans GROUP BY service_instance_id
+),
+
 chain AS (
     SELECT
         *,
-        LEAD(start_ns) OVER (PARTITION BY trajectory_id, run_id ORDER BY start_ns, turn_index) AS next_start_ns
+        LEAD(start_ns) OVER (
+            -- In a benchmark, runs are of the recording: the next turn of the trajectory counts.
+            PARTITION BY trajectory_id, CASE WHEN benchmark_id IS NULL THEN run_id END
+            ORDER BY start_ns, turn_index
+        ) AS next_start_ns,
+        CASE WHEN benchmark_id IS NULL THEN tool_call_count ELSE 1 END AS calls
     FROM turns
     WHERE kind = 'turn'
 ),
 
 gaps AS (
-    SELECT * FROM chain
-    WHERE tool_call_count > 0
-        AND next_start_ns >= end_ns
-        AND (trajectory_id, turn_id) NOT IN (
+    SELECT chain.*
+    FROM chain
+    LEFT JOIN tellers ON tellers.service_instance_id IS NOT DISTINCT FROM chain.service_instance_id
+    WHERE chain.calls > 0
+        AND chain.next_start_ns >= chain.end_ns
+        AND (chain.benchmark_id IS NOT NULL OR tellers.spans IS NULL)
+        AND (chain.trajectory_id, chain.turn_id) NOT IN (
             SELECT (trajectory_id, turn_id) FROM tool_spans WHERE turn_id IS NOT NULL
-        )
-        AND NOT EXISTS (
-            SELECT 1 FROM tool_spans AS nameless
-            WHERE nameless.turn_id IS NULL
-                AND nameless.trajectory_id = chain.trajectory_id
-                AND nameless.start_ns < chain.next_start_ns
-                AND nameless.end_ns > chain.end_ns
         )
 ),
 
@@ -105,7 +112,7 @@ inferred AS (
         level,
         end_ns AS start_ns,
         next_start_ns AS end_ns
-    FROM gaps, LATERAL (SELECT UNNEST(RANGE(gaps.tool_call_count)))
+    FROM gaps, LATERAL (SELECT UNNEST(RANGE(gaps.calls)))
 ),
 
 calls_of_tools AS (

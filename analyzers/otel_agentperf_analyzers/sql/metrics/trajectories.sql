@@ -33,7 +33,7 @@
 --   llm_time_s DOUBLE [s]: Union of the attempts of its turns.
 --   tool_time_s DOUBLE [s]: Union of its tool calls.
 --   harness_time_s DOUBLE [s]: Within its runs, neither the model nor a tool was at work.
---   human_time_s DOUBLE [s]: Between its runs: waits for the next request of a human.
+--   human_time_s DOUBLE [s]: Between its runs: waits for the next request of a human; 0 in a benchmark.
 --   input_tokens BIGINT [tokens]: Sum over its turns, cached tokens included.
 --   cached_input_tokens BIGINT [tokens]: Sum over its turns that report them; NULL when none does.
 --   output_tokens BIGINT [tokens]: Sum over its turns.
@@ -50,14 +50,16 @@
 --   repeated_tool_calls BIGINT: Tool calls with the same tool and arguments as an earlier one.
 --   recoveries BIGINT: Tool errors after which the next call of the same tool succeeded.
 --   failed_turns BIGINT: Turns that ended in error, were cancelled or broke off.
---   status VARCHAR: Of its last run: ok, error, cancelled, truncated, partial or abandoned.
+--   status VARCHAR: Of its last run: ok, error, cancelled, truncated, partial or abandoned; in a benchmark, of its last
+--     turn, since a recording goes on whatever the model answers.
 --   is_completed BOOLEAN: In a benchmark: the launcher marked its last call, and that call did not fail. In live traffic:
 --     its last turn did not fail and asked for no tool.
 --   completed_ns BIGINT [ns]: When it was completed, nanoseconds since 1970; NULL when it was not.
 -- metric: job_latency
 --   column: job_latency_s
 --   definition: How long the job took, tool calls included. The time between agent runs, when a human is on turn, is left
---     out and shown as human_time. Formed as the union of the runs of the trajectory, so runs that overlap count once.
+--     out and shown as human_time. Formed as the union of the runs of the trajectory, so runs that overlap count once. In a
+--     benchmark nothing is left out: all its waits are delays of the recording.
 --   formula: te(last turn) - t0(first turn) - human_time
 --   unit: s
 --   grain: trajectory
@@ -90,7 +92,7 @@
 --   source: ours
 -- metric: human_time
 --   column: human_time_s
---   definition: Time between the agent runs of a trajectory.
+--   definition: Time between the agent runs of a trajectory; 0 in a benchmark.
 --   formula: te(last turn) - t0(first turn) - |union of runs|
 --   unit: s
 --   grain: trajectory
@@ -188,6 +190,7 @@ WITH of_calls AS (
         BOOL_OR(is_final_call AND NOT is_failed(status)) AS has_final_call,
         ARG_MAX(NOT is_failed(status) AND COALESCE(tool_call_count, 0) = 0, end_ns) FILTER (kind = 'turn')
             AS ends_with_answer,
+        ARG_MAX(status, end_ns) FILTER (kind = 'turn') AS last_turn_status,
         MAX(end_ns) FILTER (kind = 'turn') AS last_turn_end_ns
     FROM turns
     GROUP BY trajectory_id
@@ -261,7 +264,7 @@ SELECT
     COALESCE(of_tools.repeated_tool_calls, 0) AS repeated_tool_calls,
     COALESCE(of_tools.recoveries, 0) AS recoveries,
     judged.failed_turns,
-    of_runs.status,
+    CASE WHEN judged.benchmark_id IS NULL THEN of_runs.status ELSE judged.last_turn_status END AS status,
     judged.is_completed,
     CASE WHEN judged.is_completed THEN judged.last_turn_end_ns END AS completed_ns
 FROM judged

@@ -83,6 +83,7 @@
 --   end_ns BIGINT [ns]: te of the last attempt, nanoseconds since 1970.
 --   trace_id VARCHAR: Trace of the last attempt's span.
 --   span_id VARCHAR: The last attempt's span.
+--   service_instance_id VARCHAR: Process that wrote it.
 -- metric: ttft
 --   column: ttft_s
 --   definition: Time to first token, as the client sees it: from the request head received to the first chunk with
@@ -295,7 +296,8 @@ SELECT
     numbered.start_ns,
     numbered.end_ns,
     last.trace_id,
-    last.span_id
+    last.span_id,
+    last.service_instance_id
 FROM attempts AS last
 INNER JOIN numbered USING (trajectory_id, turn_id)
 WHERE last.is_last

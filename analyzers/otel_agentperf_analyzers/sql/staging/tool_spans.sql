@@ -10,6 +10,7 @@
 SELECT
     trace_id,
     span_id,
+    service_instance_id,
     COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id) AS trajectory_id,
     COALESCE("agentperf.run.id", trace_id) AS run_id,
     "agentperf.tool.turn_id" AS turn_id,
