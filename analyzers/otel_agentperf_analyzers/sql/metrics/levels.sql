@@ -21,7 +21,7 @@
 --   window_s DOUBLE [s]: Length of the steady window, |W|; the sum when there are several.
 --   window_source VARCHAR: Where the window comes from: span (the level's own), phase (calls tagged steady), or calls.
 --   hold_s DOUBLE [s]: From the first call of the last agent to start, so from when the target concurrency was reached,
---     to the window; NULL when fewer agents than the level has were seen.
+--     to the window; 0 when it was reached within, NULL when fewer agents than the level has were seen.
 --   turns BIGINT: Turns with t0 in the window.
 --   failed_turns BIGINT: Those that ended in error, were cancelled or broke off.
 --   attempts BIGINT: HTTP exchanges of these turns.
@@ -311,7 +311,8 @@ SELECT
     instant(windows.end_ns) AS window_end,
     seconds(windows.length_ns) AS window_s,
     windows.window_source,
-    CASE WHEN ramp.agents_seen >= windows.level THEN seconds(windows.start_ns - ramp.reached_ns) END AS hold_s,
+    CASE WHEN ramp.agents_seen >= windows.level THEN seconds(GREATEST(0, windows.start_ns - ramp.reached_ns)) END
+        AS hold_s,
     COALESCE(of_turns.turns, 0) AS turns,
     COALESCE(of_turns.failed_turns, 0) AS failed_turns,
     COALESCE(CAST(of_turns.attempts AS BIGINT), 0) AS attempts,
