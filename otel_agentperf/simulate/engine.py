@@ -106,10 +106,15 @@ class Engine:
         return len(self._prefilling) + len(self._decoding)
 
     def submit(self, generation: Generation, now_ns: int) -> Sequence[Generation]:
-        """Take a request, which must fit into an empty memory. Returns the requests that this admits: itself or none.
+        """Take a request; returns the requests that this admits: itself or none.
 
         Steps that ended before `now_ns` must have been completed.
+
+        Raises:
+            ValueError: it would not even fit into an empty memory.
         """
+        if self._blocks(generation) > self.cache.capacity:
+            raise ValueError(f"{generation.prompt_tokens} + {generation.output_tokens} tokens do not fit into memory")
         generation.submitted_ns = now_ns
         self._waiting.append(generation)
         return self._start(now_ns) if self.step_end_ns is None else ()
@@ -176,8 +181,8 @@ class Engine:
         block = self.config.block_tokens
         while self._waiting and self.running < self.config.max_batch and not self._memory_full:
             generation = self._waiting[0]
-            blocks = -(-(generation.prompt_tokens + generation.output_tokens) // block)
-            lease = self.cache.lease(generation.digests, (generation.prompt_tokens - 1) // block, blocks)
+            reusable = (generation.prompt_tokens - 1) // block
+            lease = self.cache.lease(generation.digests, reusable, self._blocks(generation))
             if lease is None:
                 self._memory_full = True
                 break
@@ -188,6 +193,10 @@ class Engine:
             self._prefilling[generation] = None
             admitted.append(generation)
         return admitted
+
+    def _blocks(self, generation: Generation) -> int:
+        """KV blocks for its prompt and the output it will make."""
+        return -(-(generation.prompt_tokens + generation.output_tokens) // self.config.block_tokens)
 
     def _compute(self, generation: Generation, tokens: int) -> None:
         generation.computed_tokens += tokens

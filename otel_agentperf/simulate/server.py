@@ -18,6 +18,9 @@ __all__ = ["serve"]
 KEEP_ALIVE_S: Final = 300
 """Agents pause for tools, and a connection that closes as the next request comes in looks like a failure."""
 
+GRACE_S: Final = 1
+"""Time for clients to take in what was sent when the server ends; one that does not read is not waited for."""
+
 
 class _Server(uvicorn.Server):
     """Signals belong to the caller."""
@@ -67,6 +70,7 @@ async def serve(
             server_header=False,
             date_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
         )
     )
     server.on_listening = on_listening
