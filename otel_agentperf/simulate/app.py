@@ -275,6 +275,8 @@ class Exchange:
                 truth.first_token_ns = truth.last_token_ns
             await send({"type": "http.response.body", "body": body, "more_body": True})
             sent = truth.output_tokens = made
+        # uvloop writes once all that is ready has run: the reply's end and the log shall not hold up the last token.
+        await asyncio.sleep(0)
         if cut < total:
             raise Cut
         if ticket.aborted:
