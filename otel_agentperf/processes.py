@@ -1,10 +1,11 @@
 """Child processes that never outlive their parent, and the line they talk over.
 
 A child is a fresh interpreter running an async function `target(control)`. Its standard input is a pipe held by the
-parent: the first line is its payload, later lines are questions and the request to stop (a signal would kill a child
-that has not come so far as to handle it), and the end of it means that the parent is gone, however that happened. Its
-standard output carries one JSON line per answer; what it prints goes to standard error.
-Ctrl-C reaches the whole process group, so children ignore it: only the parent decides who ends, and in which order.
+parent: the first line is its payload, later lines are questions and the request to stop, and the end of it means that
+the parent is gone, however that happened. Its standard output carries one JSON line per answer; what it prints goes to
+standard error.
+Ctrl-C, and the SIGTERM of some service managers, reach all processes at once, so children ignore both: only the parent
+decides who ends, and in which order.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ LOG_FORMAT: Final = "%(levelname)s: %(message)s"
 STOP: Final = "stop"
 """The line that asks a child to end."""
 
+_IGNORED: Final = frozenset((signal.SIGINT, signal.SIGTERM))
+
 Target = Callable[["Control"], Awaitable[None]]
 
 
@@ -45,7 +48,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        # The text of the exception repeats the address.
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and (exc.errno or 0) > 0 else str(exc)
         raise UnavailableError(f"cannot listen on {host}:{port}: {reason.lower()}") from exc
 
 
@@ -61,7 +65,7 @@ class Control:
     Attributes:
         payload: what the parent passed.
         sockets: what the parent passed, in its order.
-        stop: set when the child shall end: the parent says so, SIGTERM, or the parent is gone.
+        stop: set when the child shall end: the parent says so, or is gone.
         cut: set when it shall end at once: told a second time, or the parent is gone.
     """
 
@@ -122,12 +126,17 @@ class ChildProcess:
 
     def __init__(self, target: str, payload: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
         fds = [sock.fileno() for sock in sockets]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "otel_agentperf.processes", target, *map(str, fds)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=fds,
-        )
+        # The child inherits the mask: no signal ends it before it has come so far as to ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "otel_agentperf.processes", target, *map(str, fds)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=fds,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._write(json.dumps(payload))
         self._reader: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -242,7 +251,9 @@ class ChildProcess:
 def _main() -> None:
     """The child's side: `python -m otel_agentperf.processes MODULE:FUNCTION [FD ...]`."""
     target, *fds = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
     # The line to the parent gets descriptors of its own, so that no library can speak or listen on it.
     stdin, stdout = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -265,7 +276,6 @@ def _main() -> None:
 
 async def _run(target: Target, payload: dict[str, Any], sockets: list[socket.socket], stdin: int, stdout: int) -> None:
     control = Control(payload, sockets, stdout)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, control._terminate)
     parent = asyncio.create_task(control._listen_to_parent(stdin))
     try:
         await target(control)

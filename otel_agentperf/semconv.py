@@ -311,10 +311,10 @@ BODY_UNREAD_BYTES: Final = "agentperf.observation.unread_bytes"
 
 # --- Ours: levels of a benchmark (one span each, its bounds are the steady window) -----------------------------------
 
-LEVEL_COMPLETED: Final = "agentperf.level.completed_trajectories"
+LEVEL_COMPLETED: Final = "agentperf.benchmark.completed_trajectories"
 """int; trajectories completed inside the steady window."""
 
-LEVEL_PRESET: Final = "agentperf.level.preset"
+LEVEL_PRESET: Final = "agentperf.benchmark.preset"
 """string; the rules that were played: `agentperf`, `quick`, `smoke`, or `custom`."""
 
 ACCELERATOR_COUNT: Final = "agentperf.accelerator.count"

@@ -90,13 +90,6 @@ async def test_a_child_that_is_told_to_end_before_it_has_begun_still_does_its_wo
     assert (tmp_path / "told").exists()
 
 
-async def test_sigterm_ends_a_child_too():
-    child = ChildProcess("children:good", {})
-    assert await child.ready()
-    os.kill(child.pid, signal.SIGTERM)
-    assert await child.wait(20) == 0
-
-
 async def test_a_child_that_does_not_end_is_killed():
     child = ChildProcess("children:stubborn", {})
     assert await child.ready()
@@ -115,10 +108,12 @@ def test_a_child_of_a_caller_without_event_loop():
     assert failing.block_until_ended(20) == 3
 
 
-async def test_ctrl_c_is_the_parents_affair():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_signals_to_the_whole_group_are_the_parents_affair(number):
     child = ChildProcess("children:good", {})
+    os.kill(child.pid, number)
     assert await child.ready()
-    os.kill(child.pid, signal.SIGINT)
+    os.kill(child.pid, number)
     assert (await child.ask("echo", 20))["pid"] == child.pid
     assert await child.stop(20) == 0
 

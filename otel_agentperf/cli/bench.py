@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["play_watched", "raise_file_limit", "record_levels", "register"]
 
 PRESET: Final = "custom"
-"""`agentperf.level.preset` of levels whose rules the user gave one by one."""
+"""`agentperf.benchmark.preset` of levels whose rules the user gave one by one."""
 
 OTHER_FILES: Final = 256
 """Open files beside the agents' connections."""

@@ -385,8 +385,8 @@ def test_spans_can_be_added_to_a_store(tmp_path):
     assert dict(level.attributes) == {
         "agentperf.benchmark.id": "b1",
         "agentperf.level": 8,
-        "agentperf.level.completed_trajectories": 30,
-        "agentperf.level.preset": "quick",
+        "agentperf.benchmark.completed_trajectories": 30,
+        "agentperf.benchmark.preset": "quick",
         "agentperf.accelerator.count": 8,
         "agentperf.power.mean_w": 5600.5,
     }

@@ -12,8 +12,8 @@ SELECT
     "agentperf.level" AS level,
     start_ns,
     end_ns,
-    "agentperf.level.completed_trajectories" AS completed_trajectories,
-    "agentperf.level.preset" AS preset,
+    "agentperf.benchmark.completed_trajectories" AS completed_trajectories,
+    "agentperf.benchmark.preset" AS preset,
     "agentperf.accelerator.count" AS accelerators,
     "agentperf.power.mean_w" AS power_mean_w
 FROM spans

@@ -129,8 +129,8 @@
 --   "agentperf.observation.dropped" BIGINT: Parts of this call that the observer did not get; absent when none.
 --   "agentperf.observation.unread_bytes" BIGINT [bytes]: Body bytes past the observation limit, passed on but not
 --     looked at; absent when none.
---   "agentperf.level.completed_trajectories" BIGINT: Trajectories completed inside the steady window.
---   "agentperf.level.preset" VARCHAR: The rules that were played: agentperf, quick, smoke, or custom.
+--   "agentperf.benchmark.completed_trajectories" BIGINT: Trajectories completed inside the steady window.
+--   "agentperf.benchmark.preset" VARCHAR: The rules that were played: agentperf, quick, smoke, or custom.
 --   "agentperf.accelerator.count" BIGINT: Accelerators of the deployment, when told.
 --   "agentperf.power.mean_w" DOUBLE [W]: Mean power over the steady window, when known.
 --   "gen_ai.system" VARCHAR: gen_ai.provider.name before v1.37 of the conventions.
