@@ -49,7 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as exc:
         # The text of the exception repeats the address.
-        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and (exc.errno or 0) > 0 else str(exc)
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno and exc.errno > 0 else str(exc)
         raise UnavailableError(f"cannot listen on {host}:{port}: {reason.lower()}") from exc
 
 
