@@ -91,6 +91,8 @@ class Client:
         target: bytes,
         headers: Sequence[tuple[bytes, bytes]],
         body: bytes | AsyncIterable[bytes] | None = None,
+        *,
+        upgrade: bool = False,
     ) -> Response:
         """Send a request; returns when the head of the response has come.
 
@@ -101,6 +103,7 @@ class Client:
             headers: all fields of the request. For `body` bytes a missing Content-Length is added; for a stream they
                 say `content-length` or `transfer-encoding: chunked`.
             body: the whole body, or its parts as they come.
+            upgrade: take a 101 as the end of HTTP on this connection; see `Response.upgraded`. Without, it is an error.
 
         Raises:
             ConnectError, UpstreamTimeout: no connection.
@@ -124,7 +127,7 @@ class Client:
                 connection = await self._connect(origin)
             exchange: Response | None = None
             try:
-                exchange = connection.start(head + whole if whole else head, is_head=method == b"HEAD")
+                exchange = connection.start(head + whole if whole else head, is_head=method == b"HEAD", upgrade=upgrade)
                 if streamed is not None:
                     exchange.pump(streamed, None if chunked else length or 0)
                 else:

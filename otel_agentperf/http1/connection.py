@@ -30,6 +30,9 @@ class Response:
         started_ns: monotonic time at which the first request byte was handed to the socket.
         sent_ns: monotonic time at which the last request byte was handed to the socket; None while uploading.
         head_ns: monotonic time of the read that completed the response head.
+        upgraded: the head as it came, when it is a 101 that was asked for: the connection then carries another
+            protocol, whose bytes `read` and `write` pass, and belongs to the caller, who ends it with `hang_up`.
+            Empty otherwise.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Response:
         "sent_ns",
         "started_ns",
         "status",
+        "upgraded",
     )
 
     def __init__(self, connection: "Connection", *, is_head: bool) -> None:
@@ -62,6 +66,7 @@ class Response:
         self.started_ns = 0
         self.sent_ns: int | None = None
         self.head_ns = 0
+        self.upgraded = b""
 
     async def read(self) -> list[tuple[int, bytes]]:
         """Body bytes that arrived since the last call, as (monotonic ns of the socket read, bytes); [] at a clean end.
@@ -89,6 +94,24 @@ class Response:
         if not self.complete:
             self.fail(ResetError("aborted"))
             self._connection.close()
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes over an upgraded connection; returns when the socket takes more.
+
+        Raises:
+            ResetError: the connection is gone.
+        """
+        self._connection.write(data)
+        if self._connection.writing_paused:
+            await self._connection.drain()
+
+    def write_eof(self) -> bool:
+        """End this side of an upgraded connection; False when its transport cannot end one side alone."""
+        return self._connection.write_eof()
+
+    def hang_up(self) -> None:
+        """Close an upgraded connection once what was written has been sent."""
+        self._connection.hang_up()
 
     async def head(self) -> None:
         """Wait for the response head."""
@@ -193,6 +216,9 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         self._keep_alive = False
         self._message_complete = False
+        self._head: list[bytes] | None = None
+        """What came of the response's head, when it may turn out a 101 that was asked for."""
+        self._upgraded = False
         self.writing_paused = False
         self.closed = False
         self.exchanges = 0
@@ -202,8 +228,9 @@ class Connection(asyncio.Protocol):
 
     # Sending.
 
-    def start(self, head: bytes, *, is_head: bool) -> Response:
+    def start(self, head: bytes, *, is_head: bool, upgrade: bool = False) -> Response:
         """Write a request head (and what follows it in the same bytes) and expect its response."""
+        self._head = [] if upgrade else None
         exchange = self._exchange = Response(self, is_head=is_head)
         self.exchanges += 1
         self.idle_limit_s = None
@@ -242,6 +269,18 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.fail(ResetError("the connection was closed by this side"))
 
+    def write_eof(self) -> bool:
+        """Send the end of our side; False when the transport cannot."""
+        if self.closed or self._transport is None or not self._transport.can_write_eof():
+            return False
+        self._transport.write_eof()
+        return True
+
+    def hang_up(self) -> None:
+        """Close when what was written has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+
     def has_input(self) -> bool:
         """Something waits in the socket: on an idle connection that is the peer's end, or bytes nobody asked for."""
         assert self._transport is not None
@@ -279,11 +318,19 @@ class Connection(asyncio.Protocol):
             # Bytes that nobody asked for: the peer and we disagree about where messages end.
             self.close()
             return
+        if self._head is not None:
+            if self._upgraded:
+                exchange.received(data, self._now_ns)
+                return
+            self._head.append(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             if not self._message_complete:
                 upgrade = isinstance(exc, httptools.HttpParserUpgrade)
+                if upgrade and self._head is not None:
+                    self._switch(exchange, self._head, len(data) - exc.args[0])
+                    return
                 self._deliver(exchange)
                 self._broken(
                     exchange, ProtocolError("unexpected protocol upgrade" if upgrade else f"invalid response: {exc}")
@@ -301,8 +348,12 @@ class Connection(asyncio.Protocol):
             self._message_complete = False
             self._complete(exchange)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         exchange = self._exchange
+        if self._upgraded and exchange is not None:
+            exchange.finish()
+            # The other direction may go on, but for TLS, which has no half-closed connections here.
+            return self._transport is not None and self._transport.can_write_eof()
         if exchange is not None and exchange.head_ns and self._until_close:
             self._keep_alive = False
             self._complete(exchange)
@@ -310,6 +361,7 @@ class Connection(asyncio.Protocol):
             # The transport would first send what it still holds, to a peer that may never read it.
             self._lost("closed")
             self.close()
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -337,6 +389,7 @@ class Connection(asyncio.Protocol):
         if exchange is None or self._message_complete or 100 <= status < 200:
             # Interim responses end here; the final one follows (RFC 9110 15.2). A second final one is not ours.
             return
+        self._head = None
         exchange.status = status
         exchange.headers = self._headers
         # Trailers go to a list of their own: the head is given away as it came.
@@ -367,6 +420,19 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and exchange.head_ns:
             self._message_complete = True
+
+    def _switch(self, exchange: Response, head: list[bytes], beyond: int) -> None:
+        """HTTP ends here with a 101; the last `beyond` bytes that came are the other protocol's."""
+        came = b"".join(head)
+        end = len(came) - beyond
+        self._upgraded = True
+        self._keep_alive = False
+        exchange.status = self._parser.get_status_code()
+        exchange.headers = self._headers
+        exchange.upgraded = came[:end]
+        exchange.head_received(self._now_ns)
+        if beyond:
+            exchange.received(came[end:], self._now_ns)
 
     def _deliver(self, exchange: Response) -> None:
         parts = self._parts
