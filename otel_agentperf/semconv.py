@@ -20,10 +20,11 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai/0.1.0"
 # --- GenAI conventions: the call -----------------------------------------------------------------------------------
 
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
-"""string; every GenAI span: `chat`, `text_completion`, `embeddings`, `invoke_agent`, `execute_tool`."""
+"""string; every GenAI span: `chat`, `text_completion`, `generate_content`, `embeddings`, `invoke_agent`,
+`execute_tool`."""
 
 GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
-"""string; every call span: `openai`, `anthropic`, or what the configuration names."""
+"""string; every call span: `openai`, `anthropic`, `gcp.gemini`, `ollama`, or what the configuration names."""
 
 GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
 """string; only an id that the client itself sent (a session id). Inferred ids go to `agentperf.trajectory.id`."""
@@ -347,6 +348,9 @@ OLD_USAGE_CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation_input_toke
 
 OPERATION_CHAT: Final = "chat"
 """`gen_ai.operation.name` of an LLM call; the span's name is `chat {model}`."""
+
+OPERATION_GENERATE_CONTENT: Final = "generate_content"
+"""`gen_ai.operation.name` of an LLM call in Google's format."""
 
 OPERATION_INVOKE_AGENT: Final = "invoke_agent"
 """`gen_ai.operation.name` of an agent run; the span's name is `invoke_agent {agent}`."""

@@ -50,6 +50,8 @@ class Message:
     tool_results: tuple[ToolResult, ...] = ()
     has_text: bool = True
     """Holds text or media beyond tool calls and tool results."""
+    text_bytes: int = 0
+    """Of its texts, tool calls and tool results as the model reads them; media and reasoning not."""
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ class RequestFacts:
     tool_count: int = 0
     tool_result_bytes: int = 0
     message_bytes: int = 0
+    text_bytes: int = 0
+    """Of all that the model reads as text: system prompt, tool definitions, messages. For estimates of tokens."""
     session_id: str | None = None
     """A conversation or session id that the body names (`metadata.user_id`, `conversation`, ...)."""
     auxiliary: bool = False
@@ -82,13 +86,16 @@ class RequestFacts:
 
 @dataclass(slots=True)
 class Usage:
-    """Token counts that a server reported; None = not reported. `input` includes cached and cache-written tokens."""
+    """Token counts that a server reported; None = not reported. `input` includes cached and cache-written tokens,
+    `output` includes reasoning."""
 
     input: int | None = None
     output: int | None = None
     cached: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+    estimated: bool = False
+    """The server reported nothing: `input` and `output` are estimates."""
 
 
 @dataclass(slots=True)
@@ -101,7 +108,8 @@ class ResponseFacts:
     finish_reasons: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     message_digest: bytes | None = None
-    """Canonical digest of the assistant message, comparable with `Message.digest` of the request that echoes it."""
+    """Canonical digest of the assistant message, comparable with `Message.digest` of the request that echoes it. Where
+    an answer is a list of items that come back as messages of their own: of the first that is not reasoning."""
     terminal: bool = False
     """The response is complete by its own format: the terminal event came, or the whole JSON body parsed."""
     error_type: str | None = None
@@ -110,6 +118,8 @@ class ResponseFacts:
     """Arrival of each output chunk (content, reasoning, tool name/arguments); empty unless streamed."""
     first_answer_ns: int | None = None
     """Arrival of the first output chunk that is not reasoning; streams only."""
+    output_bytes: int = 0
+    """Of all generated text: content, reasoning, tool names and arguments."""
     streamed: bool = False
     outputs_before_gap: int | None = None
     """Output chunks seen before the first part of the body that the observer missed; None when it missed none."""

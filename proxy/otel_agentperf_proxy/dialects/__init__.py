@@ -8,13 +8,24 @@ from typing import Final
 from otel_agentperf_proxy.dialects.anthropic_messages import AnthropicCountTokens, AnthropicMessages
 from otel_agentperf_proxy.dialects.base import Dialect, ResponseParser, plain_error_body
 from otel_agentperf_proxy.dialects.canonical import MessageCache
+from otel_agentperf_proxy.dialects.gemini import GeminiCountTokens, GeminiGenerate
 from otel_agentperf_proxy.dialects.openai_chat import OpenAIChat
+from otel_agentperf_proxy.dialects.openai_responses import OpenAICompaction, OpenAIInputTokens, OpenAIResponses
 
 __all__ = ["DIALECTS", "Dialect", "MessageCache", "ResponseParser", "find", "plain_error_body"]
 
-DIALECTS: Final[tuple[Dialect, ...]] = (OpenAIChat(), AnthropicMessages(), AnthropicCountTokens())
+DIALECTS: Final[tuple[Dialect, ...]] = (
+    OpenAIChat(),
+    OpenAIResponses(),
+    OpenAICompaction(),
+    OpenAIInputTokens(),
+    AnthropicMessages(),
+    AnthropicCountTokens(),
+    GeminiGenerate(),
+    GeminiCountTokens(),
+)
 
 
 def find(method: str, path: str) -> Dialect | None:
     """The dialect of a request; `path` is without query. None: plain HTTP."""
-    return next((dialect for dialect in DIALECTS if dialect.matches(method, path)), None)
+    return next((found for dialect in DIALECTS if (found := dialect.match(method, path)) is not None), None)

@@ -10,11 +10,14 @@ from msgspec import Raw, Struct
 from otel_agentperf import semconv
 from otel_agentperf_proxy.dialects import auxiliary, canonical, content
 from otel_agentperf_proxy.dialects.base import (
+    UNNAMED_ERROR,
     BodyParser,
     JSONDialect,
     error_type,
     fill_answer,
     fill_messages,
+    fill_system,
+    fill_tools,
     set_attributes,
 )
 from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Other, Part, Reasoning, Text
@@ -31,9 +34,6 @@ from otel_agentperf_proxy.dialects.shallow import (
     strings,
 )
 from otel_agentperf_proxy.facts import Message, RequestFacts, ToolResult
-
-UNNAMED_ERROR: Final = "error"
-"""Error type of an error that names none."""
 
 ERROR_TYPES: Final = {
     400: "invalid_request_error",
@@ -158,7 +158,7 @@ class AnthropicMessages(JSONDialect):
     name: ClassVar[str] = "anthropic.messages"
     operation: ClassVar[str] = semconv.OPERATION_CHAT
     provider: ClassVar[str] = "anthropic"
-    suffix: ClassVar[str] = "/v1/messages"
+    path: ClassVar[re.Pattern[str]] = re.compile("/v1/messages$")
 
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
         request = decode(_REQUEST, body)
@@ -168,10 +168,8 @@ class AnthropicMessages(JSONDialect):
         raws = request.messages if isinstance(request.messages, list) else []
         if request.messages is not None and not isinstance(request.messages, list):
             facts.problem = "request messages are no list"
-        tools = request.tools if isinstance(request.tools, list) else []
-        facts.tool_count = len(tools)
-        facts.tools_bytes = sum([len(tool) for tool in tools])
-        facts.system_bytes = len(request.system)
+        tools = fill_tools(facts, request.tools)
+        fill_system(facts, request.system)
         max_tokens = integer(request.max_tokens)
         output = fields(request.output_config)
         output_format = output.get("format")
@@ -209,7 +207,7 @@ class AnthropicCountTokens(AnthropicMessages):
     """The dialect `anthropic.count_tokens`: a question about a prompt, no turn. Its answer is no usage."""
 
     name: ClassVar[str] = "anthropic.count_tokens"
-    suffix: ClassVar[str] = "/v1/messages/count_tokens"
+    path: ClassVar[re.Pattern[str]] = re.compile("/v1/messages/count_tokens$")
 
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
         facts.auxiliary = True
@@ -306,11 +304,11 @@ class AnthropicParser(BodyParser):
         self._blocks[index if isinstance(index, int) else len(self._blocks)] = _OpenBlock(block)
         match block.get("type"):
             case "text":
-                self._output(time_ns, string(block.get("text")), answer=True)
+                self.output(time_ns, "", string(block.get("text")) or "")
             case "thinking" | "redacted_thinking":
-                self._output(time_ns, string(block.get("thinking")) or string(block.get("data")), answer=False)
+                self.output(time_ns, string(block.get("thinking")) or string(block.get("data")) or "", "")
             case "tool_use" | "server_tool_use" | "mcp_tool_use":
-                self._output(time_ns, string(block.get("name")), answer=True)
+                self.output(time_ns, "", string(block.get("name")) or "")
 
     def _delta(self, time_ns: int, index: Any, delta: dict[str, Any]) -> None:
         match delta.get("type"):
@@ -325,17 +323,13 @@ class AnthropicParser(BodyParser):
             case _:
                 # Signatures and citations are no output.
                 return
-        self._output(time_ns, text, answer=answer)
-        if text and self.keeping and (answer or self.content):
+        if text is None:
+            return
+        self.output(time_ns, "" if answer else text, text if answer else "")
+        if self.keeping and (answer or self.content):
             block = self._blocks.get(index) if isinstance(index, int) else None
             if block is not None:
                 block.pieces.append(text)
-
-    def _output(self, time_ns: int, text: str | None, *, answer: bool) -> None:
-        if text:
-            self.facts.output_ns.append(time_ns)
-            if answer and self.facts.first_answer_ns is None:
-                self.facts.first_answer_ns = time_ns
 
     def _usage(self, value: Any, *, with_output: bool) -> None:
         """Take over counters; those of `message_delta` are totals and replace those of `message_start`."""

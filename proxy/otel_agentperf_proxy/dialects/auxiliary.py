@@ -1,9 +1,10 @@
-"""Requests that are no turn by themselves: agents asking for a title, a topic, a commit message.
+"""Requests that are no turn by themselves: agents asking for a title, a topic, a commit message, a way to go.
 
-Known phrases only, near the start of the prompt, and only without tools. When unsure, a request is a turn.
+Known phrases only, near the start of the prompt, or known schemas of the answer, and only without tools. When unsure, a
+request is a turn.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 HEAD_BYTES: Final = 1024
 """How far from its start a prompt is searched. A phrase deeper in is quoted material."""
@@ -31,8 +32,26 @@ PROMPTS: Final = (
     Prompt("system", b"Summarize this coding conversation in under 50 characters", 512),  # Claude Code 1.0, 2.0
     Prompt("first", b"Please write a 5-10 word title for the following conversation", 512),  # Claude Code 1.0, 2.0
     Prompt("first", b'"quota"', 1),  # Claude Code 1.0, 2.0: asks for nothing but the rate limit headers
+    Prompt("last", b"You are performing a CONTEXT CHECKPOINT COMPACTION."),  # Codex 0.169
+    Prompt("system", b"component that summarizes internal chat history into a given structure"),  # gemini-cli 2025
+    Prompt("system", b"component responsible for distilling chat history into a structured XML"),  # gemini-cli 2026
+    Prompt("system", b"component that summarizes a conversation when its context window is"),  # qwen-code
     Prompt("last", b"Generate a concise 3-7 word title for this conversation"),  # Zed 2025, summarize_thread_prompt
 )
+
+SCHEMAS: Final = (
+    frozenset(("complexity_reasoning", "complexity_score")),  # gemini-cli 0.61: which model shall do the task
+    frozenset(("reasoning", "model_choice")),  # gemini-cli 2025: the same
+    frozenset(("reasoning", "next_speaker")),  # gemini-cli 2025, qwen-code: shall the agent go on
+    frozenset(("unproductive_state_analysis", "unproductive_state_confidence")),  # gemini-cli: is it in a loop
+)
+"""Properties of the answer that a request asks for, which mark it as auxiliary."""
+
+
+def asks_for(schema: Any) -> bool:
+    """Whether a request without tools asks for an answer of a known schema."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return isinstance(properties, dict) and any(properties.keys() == known for known in SCHEMAS)
 
 
 def matches(system: bytes, first: bytes, last: bytes, max_tokens: int | None) -> bool:

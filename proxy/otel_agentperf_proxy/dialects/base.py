@@ -16,7 +16,7 @@ from msgspec import Raw
 from otel_agentperf_proxy.dialects import canonical
 from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Part
 from otel_agentperf_proxy.dialects.framing import Event, Framing
-from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, decode, repair, string
+from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, repair, string
 from otel_agentperf_proxy.dialects.sse import SSEFraming
 from otel_agentperf_proxy.facts import AttributeValue, Message, RequestFacts, ResponseFacts
 
@@ -25,7 +25,13 @@ MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
 
 SYSTEM_ROLES: Final = frozenset(("system", "developer"))
 
+UNNAMED_ERROR: Final = "error"
+"""Error type of an error that names none."""
+
 EVENT_STREAM: Final = "text/event-stream"
+
+HEAD_BYTES: Final = 6
+"""An event stream shows itself with its first field name, the longest of which is `event:`."""
 
 TOO_LARGE: Final = "response too large to read"
 
@@ -66,8 +72,11 @@ class Dialect(Protocol):
         """Value of `gen_ai.provider.name`, unless the configuration names another."""
         ...
 
-    def matches(self, method: str, path: str) -> bool:
-        """Whether a request (path without query) is of this dialect, whatever the base path before it."""
+    def match(self, method: str, path: str) -> "Dialect | None":
+        """The dialect when a request (path without query, whatever base path before it) is of it; else None.
+
+        A dialect whose path says what others say in the body comes back knowing it.
+        """
         ...
 
     def parse_request(self, body: bytes, *, content: bool = False, cache: MessageCache | None = None) -> RequestFacts:
@@ -103,15 +112,22 @@ _STREAM: Final = re.compile(rb'(?<!\\)"stream"\s*:\s*true\b')
 
 
 class JSONDialect(ABC):
-    """A dialect whose requests are one JSON object, recognised by the end of the path."""
+    """A dialect whose requests are one JSON object, recognised by the path."""
 
     name: ClassVar[str]
     operation: ClassVar[str]
     provider: ClassVar[str]
-    suffix: ClassVar[str]
+    path: ClassVar[re.Pattern[str]]
+    """Found in the path; anchored at its end, where one trailing slash is gone."""
 
-    def matches(self, method: str, path: str) -> bool:
-        return method == "POST" and path.rstrip("/").endswith(self.suffix)
+    def match(self, method: str, path: str) -> Dialect | None:
+        if method != "POST" or (found := self.path.search(path.removesuffix("/"))) is None:
+            return None
+        return self.told(found)
+
+    def told(self, found: re.Match[str]) -> Dialect:
+        """The dialect that knows what the path says."""
+        return self
 
     def parse_request(self, body: bytes, *, content: bool = False, cache: MessageCache | None = None) -> RequestFacts:
         facts = RequestFacts(self.name, self.operation, self.provider)
@@ -174,11 +190,13 @@ def fill_messages(
     leading = 0
     while leading < len(messages) and messages[leading].role in SYSTEM_ROLES:
         facts.system_bytes += messages[leading].size
+        facts.text_bytes += messages[leading].text_bytes
         leading += 1
     facts.messages = tuple(messages[leading:])
     size = 0
     for message in facts.messages:
         size += message.size
+        facts.text_bytes += message.text_bytes
         for result in message.tool_results:
             facts.tool_result_bytes += result.size
         if message.role == canonical.UNREADABLE and facts.problem is None:
@@ -187,21 +205,42 @@ def fill_messages(
     return leading
 
 
+def fill_tools(facts: RequestFacts, tools: Shallow) -> list[Raw]:
+    """Put the tool definitions into the facts, and return them; none when it is no list."""
+    found = tools if isinstance(tools, list) else []
+    facts.tool_count = len(found)
+    facts.tools_bytes = sum([len(tool) for tool in found])
+    facts.text_bytes += facts.tools_bytes
+    return found
+
+
+def fill_system(facts: RequestFacts, system: Raw) -> None:
+    """Put a system prompt that stands beside the messages into the facts."""
+    if system not in (b"", b"null"):
+        facts.system_bytes = len(system)
+        facts.text_bytes += len(system)
+
+
 def set_attributes(facts: RequestFacts, values: dict[str, AttributeValue | None]) -> None:
     """Keep the attributes that have a value."""
     facts.attributes.update({name: value for name, value in values.items() if value is not None})
 
 
-def fill_answer(facts: ResponseFacts, choices: Sequence[Sequence[Part]], *, complete: bool) -> None:
-    """Put the tool calls of all choices and the digest of the first choice's message into the facts.
+def fill_answer(
+    facts: ResponseFacts, messages: Sequence[Sequence[Part]], *, complete: bool, with_ids: bool = True
+) -> None:
+    """Put the tool calls of all messages (one per choice, or one per item) and the digest of the first into the facts.
 
-    An answer that broke off has no message, but its tool calls count, the last one perhaps with half its arguments:
-    opencode 1.18 takes such an answer as complete, runs the call and sends its id back.
+    An answer that broke off has no digest, but its tool calls count, the last one perhaps with half its arguments:
+    opencode 1.18 takes such an answer as complete, runs the call and sends its id back. `with_ids` as in
+    `canonical.digest`.
     """
-    calls = [part for parts in choices for part in parts if isinstance(part, Call)]
+    calls = [part for parts in messages for part in parts if isinstance(part, Call)]
     facts.tool_calls = tuple([canonical.tool_call(call, with_strings=True) for call in calls])
-    if complete and choices:
-        facts.message_digest = canonical.digest("assistant", choices[0])
+    if not facts.streamed:
+        facts.output_bytes = sum([canonical.text_bytes(parts, reasoning=True) for parts in messages])
+    if complete and messages:
+        facts.message_digest = canonical.digest("assistant", messages[0], with_ids=with_ids)
 
 
 class BodyParser(ABC):
@@ -238,10 +277,24 @@ class BodyParser(ABC):
         """The whole body of a successful response that is no stream; may raise."""
 
     def choose_framing(self, head: bytes) -> Framing | None:
-        """How the body is cut into events; None when it is one document. `head` is the start of the body."""
+        """How the body is cut into events; None when it is one document.
+
+        `head` is the start of the body without white space, of `HEAD_BYTES` at least where the body has so many;
+        empty when the start was not seen. No more of it may decide than its first `HEAD_BYTES`.
+        """
         # Servers mislabel streams or do not label them; no JSON document starts like an event.
         is_stream = self._content_type == EVENT_STREAM or head.startswith((b"data:", b"event:", b"id:", b":"))
         return SSEFraming() if is_stream else None
+
+    def output(self, time_ns: int, reasoning: str, answer: str) -> None:
+        """Note an output chunk with this much text of both kinds; without any it is none."""
+        facts = self.facts
+        if not (reasoning or answer):
+            return
+        facts.output_ns.append(time_ns)
+        facts.output_bytes += canonical.utf8_bytes(reasoning) + canonical.utf8_bytes(answer)
+        if answer and facts.first_answer_ns is None:
+            facts.first_answer_ns = time_ns
 
     def note(self, problem: str) -> None:
         """Keep the first problem."""
@@ -254,8 +307,7 @@ class BodyParser(ABC):
         self._last_ns = time_ns
         if not self._decided:
             head = b"".join([*self._pieces, data]).lstrip()
-            # An event stream shows itself with its first field name, the longest of which is `event:`.
-            if len(head) < 6 and self._content_type != EVENT_STREAM:
+            if len(head) < HEAD_BYTES and self._content_type != EVENT_STREAM:
                 self._collect(data)
                 return
             data = b"".join([*self._pieces, data])
@@ -283,10 +335,10 @@ class BodyParser(ABC):
         self.keeping = False
         facts.usage.output = facts.usage.reasoning = None
         self._pieces.clear()
-        if self._framing is None and not self._decided and self._content_type == EVENT_STREAM:
+        if not self._decided:
             self._decide(b"")
         elif self._framing is not None:
-            self._framing = self.choose_framing(b"data:")
+            self._framing = self._framing.resumed()
         self._lost = self._framing is None
 
     def _decide(self, head: bytes) -> None:
@@ -356,9 +408,11 @@ _ANY: Final = msgspec.json.Decoder()
 def error_type(value: Any) -> str | None:
     """The provider's error type in a body or event that tells an error; None when it names none.
 
-    `{"error": {"type": ...}}` by OpenAI and Anthropic, with `code` where there is no type; `{"object": "error",
-    "type": ...}` by older vLLM.
+    `{"error": {"type": ...}}` by OpenAI and Anthropic, with `status` by Google, with `code` where there is neither;
+    `{"object": "error", "type": ...}` by older vLLM; in a list by Google where the answer would be one.
     """
+    if isinstance(value, list):
+        value = value[0] if value else None
     if not isinstance(value, dict):
         return None
     error = value.get("error")
@@ -366,7 +420,7 @@ def error_type(value: Any) -> str | None:
         error = value
     if isinstance(error, dict):
         code = error.get("code")
-        if found := string(error.get("type")) or string(code):
+        if found := string(error.get("type")) or string(error.get("status")) or string(code):
             return found
         return str(code) if isinstance(code, int) and not isinstance(code, bool) else None
     return None

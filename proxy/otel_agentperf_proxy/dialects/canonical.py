@@ -130,9 +130,44 @@ def result(call_id: str | None, is_error: bool, parts: Sequence[Part]) -> Result
     return Result(call_id, is_error, tuple(kept))
 
 
-def digest(role: str, parts: Sequence[Part]) -> bytes:
-    """16 bytes; equal for messages of equal role and meaning."""
-    return xxh3_128_digest(_MSGPACK.encode((role, _merged(parts))))
+def digest(role: str, parts: Sequence[Part], *, with_ids: bool = True) -> bytes:
+    """16 bytes; equal for messages of equal role and meaning.
+
+    Without ids for dialects whose servers give tool calls none: clients make some up and send them back.
+    """
+    merged = _merged(parts)
+    return xxh3_128_digest(_MSGPACK.encode((role, merged if with_ids else [_nameless(part) for part in merged])))
+
+
+def _nameless(part: Part) -> Part:
+    match part:
+        case Call():
+            return Call(None, part.name, part.arguments)
+        case Result():
+            return Result(None, part.is_error, part.parts)
+    return part
+
+
+def utf8_bytes(text: str) -> int:
+    """Size of a text."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def text_bytes(parts: Sequence[Part], *, reasoning: bool = False) -> int:
+    """Size of what a model reads or writes as text: texts, tool calls and results; reasoning when asked for, media
+    not."""
+    size = 0
+    for part in parts:
+        match part:
+            case Text():
+                size += utf8_bytes(part.text)
+            case Reasoning() if reasoning:
+                size += utf8_bytes(part.text)
+            case Call():
+                size += utf8_bytes(part.name) + len(part.arguments)
+            case Result():
+                size += text_bytes(part.parts)
+    return size
 
 
 def text_digest(role: str, text: str) -> bytes:
@@ -164,7 +199,9 @@ def _strings(json: bytes) -> tuple[str, ...]:
     return tuple(found)
 
 
-def message(role: str, parts: Sequence[Part], size: int, results: tuple[ToolResult, ...] = ()) -> Message:
+def message(
+    role: str, parts: Sequence[Part], size: int, results: tuple[ToolResult, ...] = (), *, with_ids: bool = True
+) -> Message:
     """The facts of a request's message. Argument strings are not kept: history needs them no more."""
     calls: list[ToolCall] = []
     has_text = False
@@ -175,7 +212,9 @@ def message(role: str, parts: Sequence[Part], size: int, results: tuple[ToolResu
             calls.append(tool_call(part))
         elif isinstance(part, Other):
             has_text = True
-    return Message(role, digest(role, parts), size, tuple(calls), results, has_text)
+    return Message(
+        role, digest(role, parts, with_ids=with_ids), size, tuple(calls), results, has_text, text_bytes(parts)
+    )
 
 
 UNREADABLE: Final = ""

@@ -16,6 +16,10 @@ class Framing(Protocol):
         """The events that these bytes complete."""
         ...
 
+    def resumed(self) -> "Framing | None":
+        """A framing for what follows a part that is missing; None when the stream cannot be taken up in its middle."""
+        ...
+
     def finish(self) -> list[Event]:
         """What the end of the stream completes; its data may be cut off."""
         ...

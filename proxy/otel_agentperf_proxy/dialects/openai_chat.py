@@ -1,5 +1,6 @@
 """OpenAI chat completions: `POST .../chat/completions`, as OpenAI, vLLM, SGLang, OpenRouter and others speak it."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
@@ -7,25 +8,33 @@ import msgspec
 from msgspec import Raw, Struct
 
 from otel_agentperf import semconv
-from otel_agentperf_proxy.dialects import auxiliary, canonical, content
+from otel_agentperf_proxy.dialects import auxiliary, canonical, content, sessions
 from otel_agentperf_proxy.dialects.base import (
+    UNNAMED_ERROR,
     BodyParser,
     JSONDialect,
     error_type,
     fill_answer,
     fill_messages,
+    fill_tools,
     set_attributes,
-    status_code_name,
 )
 from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Part, Reasoning, Text
 from otel_agentperf_proxy.dialects.framing import Event
-from otel_agentperf_proxy.dialects.openai_messages import answer_parts, content_parts, message, read_message, read_usage
+from otel_agentperf_proxy.dialects.openai_messages import (
+    answer_parts,
+    content_parts,
+    error_body,
+    message,
+    output_type,
+    read_message,
+    reasoning_text,
+)
+from otel_agentperf_proxy.dialects.openai_usage import read_timings, read_usage
 from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, fields, integer, number, string, strings
 from otel_agentperf_proxy.facts import RequestFacts
 
 DONE: Final = b"[DONE]"
-UNNAMED_ERROR: Final = "error"
-"""Error type of an error event that names none."""
 
 
 class _Request(Struct):
@@ -47,6 +56,10 @@ class _Request(Struct):
     reasoning_effort: Shallow = None
     reasoning: Shallow = None
     response_format: Shallow = None
+    prompt_cache_key: Shallow = None
+    metadata: Shallow = None
+    session_id: Shallow = None
+    litellm_session_id: Shallow = None
 
 
 _REQUEST: Final = msgspec.json.Decoder(_Request)
@@ -59,19 +72,22 @@ class OpenAIChat(JSONDialect):
     name: ClassVar = "openai.chat"
     operation: ClassVar = semconv.OPERATION_CHAT
     provider: ClassVar = "openai"
-    suffix: ClassVar = "/chat/completions"
+    path: ClassVar = re.compile("/chat/completions$")
 
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
         request = decode(_REQUEST, body)
         facts.model = string(request.model)
         facts.stream = request.stream is True
+        facts.session_id = sessions.session_id(
+            session_id=request.session_id,
+            litellm_session_id=request.litellm_session_id,
+            metadata=request.metadata,
+            prompt_cache_key=request.prompt_cache_key,
+        )
         raws = request.messages if isinstance(request.messages, list) else []
         if request.messages is not None and not isinstance(request.messages, list):
             facts.problem = "request messages are no list"
-        tools = request.tools if isinstance(request.tools, list) else request.functions
-        tools = tools if isinstance(tools, list) else []
-        facts.tool_count = len(tools)
-        facts.tools_bytes = sum([len(tool) for tool in tools])
+        tools = fill_tools(facts, request.tools if isinstance(request.tools, list) else request.functions)
         max_tokens = integer(request.max_completion_tokens)
         max_tokens = integer(request.max_tokens) if max_tokens is None else max_tokens
         choices = integer(request.n)
@@ -89,7 +105,7 @@ class OpenAIChat(JSONDialect):
                 semconv.GEN_AI_REQUEST_PRESENCE_PENALTY: number(request.presence_penalty),
                 semconv.GEN_AI_REQUEST_REASONING_LEVEL: string(request.reasoning_effort)
                 or string(fields(request.reasoning).get("effort")),
-                semconv.GEN_AI_OUTPUT_TYPE: _output_type(request.response_format),
+                semconv.GEN_AI_OUTPUT_TYPE: output_type(fields(request.response_format)),
             },
         )
         leading = fill_messages(facts, raws, message, cache)
@@ -105,18 +121,7 @@ class OpenAIChat(JSONDialect):
         return OpenAIChatParser(request, status, content_type, content=content)
 
     def error_body(self, status: int, message: str) -> bytes:
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        error = {"message": message, "type": kind, "param": None, "code": status_code_name(status)}
-        return msgspec.json.encode({"error": error})
-
-
-def _output_type(value: Shallow) -> str | None:
-    match fields(value).get("type"):
-        case "json_object" | "json_schema":
-            return "json"
-        case "text":
-            return "text"
-    return None
+        return error_body(status, message)
 
 
 def _content_attributes(raws: Sequence[Raw], tools: Sequence[Raw]) -> dict[str, str]:
@@ -137,6 +142,7 @@ class _Delta(Struct, gc=False):
     content: Any = None
     reasoning: Any = None
     reasoning_content: Any = None
+    reasoning_details: Any = None
     tool_calls: Any = None
     refusal: Any = None
     function_call: Any = None
@@ -147,6 +153,7 @@ class _ChunkChoice(Struct, gc=False):
     delta: _Delta | None = None
     finish_reason: Any = None
     usage: Any = None
+    error: Any = None
 
 
 class _Chunk(Struct):
@@ -154,6 +161,7 @@ class _Chunk(Struct):
     model: Any = None
     choices: list[_ChunkChoice] | None = None
     usage: Any = None
+    timings: Any = None
     error: Any = None
     object: Any = None
     type: Any = None
@@ -164,6 +172,7 @@ class _Choice(Struct):
     index: Any = 0
     message: Raw = Raw(b"{}")
     finish_reason: Any = None
+    error: Any = None
 
 
 class _Completion(Struct):
@@ -171,6 +180,7 @@ class _Completion(Struct):
     model: Any = None
     choices: list[_Choice] | None = None
     usage: Any = None
+    timings: Any = None
     error: Any = None
     object: Any = None
     type: Any = None
@@ -223,6 +233,7 @@ class OpenAIChatParser(BodyParser):
         self._choices: dict[int, _OpenChoice] = {}
         expected = request.attributes.get(semconv.GEN_AI_REQUEST_CHOICE_COUNT, 1)
         self._expected_choices = expected if isinstance(expected, int) else 1
+        self._timings: Any = None
         self._done = False
 
     def on_event(self, time_ns: int, event: Event) -> None:
@@ -238,11 +249,13 @@ class OpenAIChatParser(BodyParser):
             facts.model = string(chunk.model)
         if chunk.usage is not None:
             read_usage(chunk.usage, facts.usage)
+        if chunk.timings is not None:
+            self._timings = chunk.timings
         if chunk.error is not None or chunk.object == "error":
             facts.error_type = _chunk_error(chunk)
         if not chunk.choices:
             return
-        output = answer = False
+        reasoning = answer = ""
         for item in chunk.choices:
             index = item.index if isinstance(item.index, int) else 0
             choice = self._choices.get(index)
@@ -253,20 +266,20 @@ class OpenAIChatParser(BodyParser):
                 read_usage(item.usage, facts.usage)
             if isinstance(item.finish_reason, str):
                 choice.finish_reason = item.finish_reason
+            if item.error is not None:
+                facts.error_type = error_type({"error": item.error}) or UNNAMED_ERROR
             if item.delta is not None:
-                reasons, answers = self._delta(choice, item.delta)
-                output = output or reasons or answers
-                answer = answer or answers
-        if output:
-            facts.output_ns.append(time_ns)
-            if answer and facts.first_answer_ns is None:
-                facts.first_answer_ns = time_ns
+                thought, said = self._delta(choice, item.delta)
+                reasoning, answer = reasoning + thought, answer + said
+        self.output(time_ns, reasoning, answer)
 
-    def _delta(self, choice: _OpenChoice, delta: _Delta) -> tuple[bool, bool]:
-        """Whether the delta holds reasoning, and whether it holds other output."""
-        reasons = answers = False
-        # vLLM sends the same text under both names for a while: one of them counts.
-        reasoning = string(delta.reasoning_content) or string(delta.reasoning)
+    def _delta(self, choice: _OpenChoice, delta: _Delta) -> tuple[str, str]:
+        """The reasoning that the delta holds, and the other output."""
+        answer = ""
+        # vLLM sends the same text under both names for a while, OpenRouter in its details, too: one of them counts.
+        reasoning = (
+            string(delta.reasoning_content) or string(delta.reasoning) or reasoning_text(delta.reasoning_details)
+        )
         text = delta.content
         if text:
             if isinstance(text, list):
@@ -274,30 +287,24 @@ class OpenAIChatParser(BodyParser):
                 parts = content_parts([Raw(_JSON.encode(block)) for block in text])
                 reasoning = "".join([part.text for part in parts if isinstance(part, Reasoning)]) or reasoning
                 text = "".join([part.text for part in parts if isinstance(part, Text)])
-            if isinstance(text, str) and text:
-                answers = True
-                if self.keeping:
-                    choice.texts.append(text)
-        if reasoning:
-            reasons = True
-            if self.content and self.keeping:
+            if isinstance(text, str):
+                answer = text
+        answer += string(delta.refusal) or ""
+        if self.keeping:
+            if answer:
+                choice.texts.append(answer)
+            if reasoning and self.content:
                 choice.reasoning.append(reasoning)
-        if refusal := string(delta.refusal):
-            answers = True
-            if self.keeping:
-                choice.texts.append(refusal)
         if isinstance(delta.tool_calls, list):
             for fragment in delta.tool_calls:
-                if isinstance(fragment, dict) and self._fragment(choice, fragment):
-                    answers = True
-        if isinstance(delta.function_call, dict) and self._fragment(
-            choice, {"index": "function_call", "function": delta.function_call}
-        ):
-            answers = True
-        return reasons, answers
+                if isinstance(fragment, dict):
+                    answer += self._fragment(choice, fragment)
+        if isinstance(delta.function_call, dict):
+            answer += self._fragment(choice, {"index": "function_call", "function": delta.function_call})
+        return reasoning, answer
 
-    def _fragment(self, choice: _OpenChoice, fragment: dict[str, Any]) -> bool:
-        """Take a fragment of a tool call; whether it holds a name or arguments."""
+    def _fragment(self, choice: _OpenChoice, fragment: dict[str, Any]) -> str:
+        """Take a fragment of a tool call; the name and arguments that it holds."""
         function = fragment.get("function") or fragment.get("custom")
         function = function if isinstance(function, dict) else {}
         name = string(function.get("name"))
@@ -319,10 +326,11 @@ class OpenAIChatParser(BodyParser):
             call.name += name
         if arguments and self.keeping:
             call.arguments.append(arguments)
-        return bool(name or arguments)
+        return (name or "") + (arguments or "")
 
     def on_stream_end(self) -> None:
         facts = self.facts
+        read_timings(self._timings, facts.usage)
         choices = [choice for _, choice in sorted(self._choices.items())]
         reasons = [choice.finish_reason for choice in choices]
         facts.terminal = self._done or (
@@ -343,9 +351,12 @@ class OpenAIChatParser(BodyParser):
         facts.id = string(completion.id)
         facts.model = string(completion.model)
         read_usage(completion.usage, facts.usage)
+        read_timings(completion.timings, facts.usage)
         if completion.error is not None or completion.object == "error":
             facts.error_type = _chunk_error(completion)
         choices = completion.choices or []
+        if failed := next((choice.error for choice in choices if choice.error is not None), None):
+            facts.error_type = error_type({"error": failed}) or UNNAMED_ERROR
         reasons = [string(choice.finish_reason) for choice in choices]
         facts.finish_reasons = tuple([reason for reason in reasons if reason is not None])
         parts = [answer_parts(choice.message) for choice in choices]

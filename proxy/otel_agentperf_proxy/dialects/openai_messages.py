@@ -1,4 +1,4 @@
-"""Messages and usage as OpenAI's chat format writes them, in requests and in responses."""
+"""Messages as OpenAI's chat format writes them, in requests and in responses; and what its formats have in common."""
 
 from typing import Any, Final
 
@@ -6,9 +6,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from otel_agentperf_proxy.dialects import canonical
+from otel_agentperf_proxy.dialects.base import status_code_name
 from otel_agentperf_proxy.dialects.canonical import Call, Other, Part, Reasoning, Text
-from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, fields, integer, string
-from otel_agentperf_proxy.facts import Message, ToolResult, Usage
+from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, fields, string
+from otel_agentperf_proxy.facts import Message, ToolResult
 
 
 class _Message(Struct, gc=False):
@@ -54,7 +55,7 @@ def _block(raw: Raw) -> Part:
     except JSON_ERRORS:
         return Other("unknown", bytes(raw))
     match block.type:
-        case "text" | "input_text" | "output_text" if isinstance(block.text, str):
+        case "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" if isinstance(block.text, str):
             return Text(block.text)
         case "refusal" if isinstance(block.refusal, str):
             return Text(block.refusal)
@@ -137,22 +138,27 @@ def message(raw: Raw) -> Message:
     return canonical.message(role, parts, len(raw), results)
 
 
-def read_usage(value: Any, usage: Usage) -> None:
-    """Take over the counters that a `usage` object has; servers that send several send totals so far."""
-    if not isinstance(value, dict):
-        return
-    prompt = value.get("prompt_tokens_details")
-    completion = value.get("completion_tokens_details")
-    prompt = prompt if isinstance(prompt, dict) else {}
-    completion = completion if isinstance(completion, dict) else {}
-    for name, counts in (
-        ("input", (value.get("prompt_tokens"),)),
-        ("output", (value.get("completion_tokens"),)),
-        # The second is DeepSeek's name, the third Moonshot's.
-        ("cached", (prompt.get("cached_tokens"), value.get("prompt_cache_hit_tokens"), value.get("cached_tokens"))),
-        ("cache_write", (prompt.get("cache_write_tokens"),)),
-        ("reasoning", (completion.get("reasoning_tokens"),)),
-    ):
-        found = next((count for count in map(integer, counts) if count is not None), None)
-        if found is not None:
-            setattr(usage, name, found)
+def reasoning_text(details: Any) -> str:
+    """The text in OpenRouter's `reasoning_details`: its reasoning in full or as a summary; encrypted it has none."""
+    texts = []
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict):
+            texts.append(string(detail.get("text")) or string(detail.get("summary")) or "")
+    return "".join(texts)
+
+
+def output_type(format: Any) -> str | None:
+    """Value of `gen_ai.output.type` for the format of the answer that a request asks for."""
+    match format.get("type") if isinstance(format, dict) else None:
+        case "json_object" | "json_schema":
+            return "json"
+        case "text":
+            return "text"
+    return None
+
+
+def error_body(status: int, message: str) -> bytes:
+    """JSON in OpenAI's error shape."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": None, "code": status_code_name(status)}
+    return msgspec.json.encode({"error": error})

@@ -108,6 +108,12 @@ class SSEFraming:
         self._event_size = 0
         self._too_large = False
 
+    def resumed(self) -> "SSEFraming":
+        """Begins with what is left of an event: its lines do not count unless they begin with a field's name."""
+        fresh = SSEFraming(self._limit)
+        fresh.skipped = self.skipped
+        return fresh
+
     def finish(self) -> list[Event]:
         """The event that the stream's end left without its blank line. Some servers close right after `[DONE]`."""
         return self._lines(b"\n\n")
