@@ -130,6 +130,7 @@ async def test_the_upstream(own_endpoint, start_proxy, client, read_store):
     streaming = asyncio.create_task(stream(client, proxy.url, "during", 100_000, seen))
     await seen.wait()
     process.kill()
+    process.wait(20)
     with pytest.raises(httpx.RemoteProtocolError):
         await streaming
     response = await client.post(f"{proxy.url}/v1/chat/completions", json=call(5), headers={"x-request-id": "after"})
