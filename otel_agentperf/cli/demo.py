@@ -58,7 +58,7 @@ def demo(
         deployment = SimulateConfig(model=MODEL, decode_ms=4.0, decode_slope_ms=0.45, prefill_tokens_per_s=60_000.0)
         upstream = running.enter_context(simulated_endpoint(deployment, truth))
         url = running.enter_context(proxy_in_front(upstream, store))
-        console.print(f"a simulated endpoint, the proxy in front of it, agents at {len(LEVELS)} levels of concurrency")
+        console.print(f"a simulated endpoint, the proxy in front of it, agents at {len(LEVELS)} levels", soft_wrap=True)
         settings = replay.ReplaySettings(
             endpoint=url,
             model=MODEL,
@@ -86,6 +86,7 @@ def _make(directory: Path) -> None:
 
 def _suggest(store: Path) -> None:
     place = shlex.quote(str(store))
+    console.print("\nTo go on from here:")
     for words, command in (
         ("each LLM call", f"otel-agentperf turns {place} --limit 10"),
         ("each agent's work on a task", f"otel-agentperf trajectories {place}"),
