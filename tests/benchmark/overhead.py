@@ -1,184 +1,182 @@
-"""What the proxy costs: CPU per request and per chunk, and the time it adds before the first token.
+"""What the proxy costs, beside nginx, Starlette + httpx and LiteLLM: `python tests/benchmark/overhead.py`.
 
-Direct and through the proxy in turns, so that a noisy machine troubles both alike. CPU is user + system time of the
-relay's and of the observer's process, read from /proc; the proxy is pinned to one core, the client and the upstream to
-another. Figures are medians over the rounds, with their spread. Run with `python tests/benchmark/overhead.py`.
+Every round plays every load through every proxy in turn, so that a noisy machine troubles all alike; a figure is the
+median of the rounds' ratios, with the lowest and the highest. CPU is user + system time of the processes, by the
+scheduler's clock. The relay (and whatever it is compared with) has a core to itself; client, upstream and our observer
+share the other one. What is missing here is said and left out.
 """
 
 import argparse
-import asyncio
-import json
+import contextlib
 import os
-import subprocess
-import sys
+import platform
 import tempfile
-import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from urllib.request import urlopen
 
-import uvloop
+import trust
 from figures import quantile, spread
+from load import Load, Taken, cpu_s, drive
+from stacks import Cores, Stack, baseline, direct, litellm, litellm_missing, nginx, nginx_missing, ours, upstream
 
-from otel_agentperf.http1 import Client, Origin
-from otel_agentperf.processes import address_of, listen
+SMALL = Load("2 KB request, one body back, 64 streams", 64, 2400, 0, 0, 2_000)
+LARGE = Load("500 KB request, one body back, 16 streams", 16, 320, 0, 0, 500_000)
+STREAMS = Load("2 KB request, 100 chunks 5 ms apart, 64 streams", 64, 384, 100, 5, 2_000)
+LARGE_STREAMS = Load("500 KB request, 100 chunks 5 ms apart, 64 streams", 64, 192, 100, 5, 500_000)
+MANY_STREAMS = Load("2 KB request, 100 chunks 5 ms apart, 256 streams", 256, 768, 100, 5, 2_000)
 
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+LOADS = (SMALL, LARGE, STREAMS, LARGE_STREAMS, MANY_STREAMS)
+SLOW = ("starlette+httpx", "litellm")
+"""Play only what their rows need."""
 
-
-@dataclass(frozen=True)
-class Load:
-    """One kind of traffic."""
-
-    name: str
-    streams: int
-    requests: int
-    chunks: int
-    gap_ms: float
-    body_bytes: int
+Results = dict[tuple[str, Load], list[Taken]]
 
 
-LOADS = (
-    Load("2 KB request, one body back", 16, 2000, 0, 0, 2_000),
-    Load("500 KB request, one body back", 16, 300, 0, 0, 500_000),
-    Load("2 KB, 100 chunks 5 ms apart", 64, 400, 100, 5, 2_000),
-    Load("500 KB, 100 chunks 5 ms apart", 64, 200, 100, 5, 500_000),
-    Load("2 KB, 100 chunks at once", 16, 600, 100, 0, 2_000),
-)
+class Table:
+    """Rows of figures with what they should reach, and what they aim at beyond."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        print(f"\n{'figure':<68}{'reach':>7}{'aim':>7}   median [lowest, highest]")
+
+    def ratio(
+        self, figure: str, a: str, b: str, load: Load, value: Callable[[Taken], float], reach: float, aim: float
+    ) -> None:
+        """`value` of `a` through `value` of `b`, round by round."""
+        pairs = self._pairs(a, b, load)
+        if pairs:
+            ratios = [value(x) / value(y) for x, y in pairs]
+            line(figure, ratios, reach, aim)
+
+    def added(self, figure: str, load: Load, share: float, reach: float, aim: float, stack: str = "ours") -> None:
+        """Quantile of the time to the first token above the direct one, in ms."""
+        pairs = self._pairs(stack, "direct", load)
+        if pairs:
+            added = [(quantile(x.ttft_s, share) - quantile(y.ttft_s, share)) * 1e3 for x, y in pairs]
+            line(figure, added, reach, aim)
+
+    def _pairs(self, a: str, b: str, load: Load) -> list[tuple[Taken, Taken]]:
+        return list(zip(self.results.get((a, load), ()), self.results.get((b, load), ()), strict=False))
 
 
-@dataclass
-class Taken:
-    """What one round took."""
-
-    ttft_s: list[float] = field(default_factory=list)
-    wall_s: float = 0.0
-    relay_cpu_s: float = 0.0
-    observer_cpu_s: float = 0.0
+def line(figure: str, values: list[float], reach: float | None, aim: float | None) -> None:
+    """Print one row."""
+    told = ["" if bound is None else f"{bound:g}" for bound in (reach, aim)]
+    print(f"{figure:<68}{told[0]:>7}{told[1]:>7}   {spread(values)}", flush=True)
 
 
-def body_of(size: int) -> bytes:
-    """A chat request of about this size: many messages, as an agent sends."""
-    line = "the quick brown fox jumps over the lazy dog and back again over the fence to the barn " * 8
-    messages = [{"role": "system", "content": "You are a coding agent."}]
-    while sum(len(message["content"]) + 40 for message in messages) < size:
-        messages.append({"role": "user" if len(messages) % 2 else "assistant", "content": line[: size - 100]})
-    return json.dumps({"model": "bench-model", "stream": True, "messages": messages}).encode()
+def relay_per_request(taken: Taken) -> float:
+    return taken.relay_cpu_s / taken.requests
 
 
-def cpu_s(pid: int) -> float:
-    """User and system time of a process with all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
+def total_per_request(taken: Taken) -> float:
+    return (taken.relay_cpu_s + taken.other_cpu_s) / taken.requests
 
 
-async def drive(load: Load, origin: Origin, body: bytes) -> Taken:
-    """Closed loop: each stream sends its next request when the last response has ended."""
-    client = Client()
-    taken = Taken()
-    target = f"/v1/chat/completions?chunks={load.chunks}&gap_ms={load.gap_ms:g}".encode()
-    fields = [(b"host", origin.authority), (b"content-type", b"application/json")]
-    left = load.requests
-
-    async def stream() -> None:
-        nonlocal left
-        while left > 0:
-            left -= 1
-            began = time.perf_counter()
-            response = await client.request(origin, b"POST", target, fields, body)
-            first = None
-            while await response.read():
-                first = first or time.perf_counter()
-            assert response.status == 200, response.status
-            taken.ttft_s.append((first or began) - began)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(stream() for _ in range(load.streams)))
-    taken.wall_s = time.perf_counter() - began
-    await client.aclose()
-    return taken
+def play(stacks: Iterable[Stack], loads: Iterable[Load], rounds: int) -> Results:
+    """Every load through every stack, round after round; a first, shorter round is not counted."""
+    results: Results = {}
+    for number in range(rounds + 1):
+        for load in loads:
+            for stack in stacks:
+                if stack.name in SLOW and load not in (SMALL, STREAMS):
+                    continue
+                requests = max(load.streams, int(load.requests * stack.share)) if number else load.streams
+                before = cpu_s(stack.relay_pids), cpu_s(stack.other_pids)
+                taken = drive(load, "127.0.0.1", stack.port, requests)
+                stack.settle()
+                taken.relay_cpu_s = cpu_s(stack.relay_pids) - before[0]
+                taken.other_cpu_s = cpu_s(stack.other_pids) - before[1]
+                if number:
+                    results.setdefault((stack.name, load), []).append(taken)
+    return results
 
 
-def measure(rounds: int, loads: list[Load]) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    proxy_core, load_core = {cores[0]}, {cores[-1]}
-    with tempfile.TemporaryDirectory() as store, listen("127.0.0.1", 0) as sock:
-        os.sched_setaffinity(0, load_core)
-        upstream_script = str(Path(__file__).with_name("upstream.py"))
-        upstream = subprocess.Popen([sys.executable, upstream_script, str(sock.fileno())], pass_fds=[sock.fileno()])
-        os.sched_setaffinity(0, proxy_core)
-        with listen("127.0.0.1", 0) as free, listen("127.0.0.1", 0) as free_too:
-            listening, admin = address_of(free), address_of(free_too)
-        command = ["proxy", "--upstream", f"http://{address_of(sock)}", "--listen", listening, "--admin", admin]
-        proxy = subprocess.Popen(
-            [sys.executable, "-m", "otel_agentperf", *command, "--store", store], stderr=subprocess.DEVNULL
-        )
-        os.sched_setaffinity(0, load_core)
-        try:
-            status = wait_for(admin)
-            relay_pid, observer_pid = status["relays"][0]["pid"], status["observer"]["pid"]
-            origins = {"direct": Origin.parse(f"http://{address_of(sock)}")[0]}
-            origins["proxy"] = Origin.parse(f"http://{listening}")[0]
-            print(f"rounds {rounds}; median [lowest, highest] over the rounds\n")
-            for load in loads:
-                body = body_of(load.body_bytes)
-                results: dict[str, list[Taken]] = {"direct": [], "proxy": []}
-                for _ in range(rounds):
-                    for name, origin in origins.items():
-                        before = cpu_s(relay_pid), cpu_s(observer_pid)
-                        taken = uvloop.run(drive(load, origin, body))
-                        settle(admin)
-                        taken.relay_cpu_s = cpu_s(relay_pid) - before[0]
-                        taken.observer_cpu_s = cpu_s(observer_pid) - before[1]
-                        results[name].append(taken)
-                report(load, results)
-            final = wait_for(admin)
-            channel = final["relays"][0]["stats"]["channel"]
-            print(f"frames {channel['frames']}, dropped {channel['frames_dropped']}")
-        finally:
-            proxy.terminate()
-            proxy.wait(60)
-            upstream.terminate()
-            upstream.wait(10)
+def print_costs(results: Results) -> None:
+    """What each stack took, load by load."""
+    for load in dict.fromkeys(load for _, load in results):
+        print(f"\n{load.name}")
+        unit = "chunk" if load.chunks else "request"
+        print(f"  {'':<18}{'relay CPU us/' + unit:<28}{'with observer':<28}{'TTFT p50 ms':<24}p99 ms")
+        for (name, of), rounds in results.items():
+            if of != load:
+                continue
+            each = max(load.chunks, 1)
+            relay = spread([relay_per_request(taken) / each * 1e6 for taken in rounds], 1)
+            total = spread([total_per_request(taken) / each * 1e6 for taken in rounds], 1)
+            half, late = (spread([quantile(taken.ttft_s, at) * 1e3 for taken in rounds]) for at in (0.5, 0.99))
+            print(f"  {name:<18}{relay:<28}{total:<28}{half:<24}{late}")
 
 
-def wait_for(admin: str) -> dict:
-    """The proxy's status once it is ready."""
-    while True:
-        try:
-            with urlopen(f"http://{admin}/readyz", timeout=5), urlopen(f"http://{admin}/status", timeout=5) as answer:
-                return json.load(answer)
-        except OSError:
-            time.sleep(0.1)
+def print_table(results: Results, channel: dict[str, int]) -> None:
+    """The figures that are promised."""
+    table = Table(results)
+    each = relay_per_request
+    table.ratio("relay CPU per SSE chunk / nginx", "ours", "nginx", STREAMS, each, 3.8, 1.5)
+    table.ratio("relay CPU per 2 KB request / nginx", "ours", "nginx", SMALL, each, 12, 4)
+    table.ratio("relay CPU per 500 KB request / nginx", "ours", "nginx", LARGE, each, 5, 3)
+    slow = "starlette+httpx"
+    table.ratio("Starlette+httpx / ours, CPU per request at 64 streams", slow, "ours", SMALL, each, 15, 50)
+    table.ratio("  the same, observer included", slow, "ours", SMALL, total_per_request, 15, 50)
+    table.ratio("LiteLLM / ours, CPU per request", "litellm", "ours", SMALL, each, 60, 200)
+    table.ratio("  the same, observer included", "litellm", "ours", SMALL, total_per_request, 60, 200)
+    table.ratio("LiteLLM / ours, CPU per chunk", "litellm", "ours", STREAMS, each, 20, 60)
+    table.ratio("  the same, observer included", "litellm", "ours", STREAMS, total_per_request, 20, 60)
+    table.added("added TTFT, 64 streams, 2 KB, p50 ms", STREAMS, 0.5, 0.6, 0.2)
+    table.added("added TTFT, 64 streams, 2 KB, p99 ms", STREAMS, 0.99, 1.2, 0.5)
+    table.added("added TTFT, 64 streams, 500 KB, p50 ms", LARGE_STREAMS, 0.5, 1, 0.5)
+    table.added("added TTFT, 64 streams, 500 KB, p99 ms", LARGE_STREAMS, 0.99, 2, 1)
+    rate = lambda taken: taken.requests / taken.wall_s  # noqa: E731
+    table.ratio("chunks per second / direct, 256 streams, 5 ms", "ours", "direct", MANY_STREAMS, rate, 0.93, 0.98)
+    on_off = "observation on / off, relay CPU per"
+    table.ratio(f"{on_off} chunk", "ours", "observing off", STREAMS, each, 1.15, 1.05)
+    table.ratio(f"{on_off} 2 KB request", "ours", "observing off", SMALL, each, 1.15, 1.05)
+    table.ratio(f"{on_off} 500 KB request", "ours", "observing off", LARGE, each, 1.15, None)
+    print(f"frames observed {channel['frames']}, dropped {channel['frames_dropped']}")
 
 
-def settle(admin: str) -> None:
-    """Wait until the observer has taken everything that the relay had for it."""
-    while wait_for(admin)["relays"][0]["stats"]["channel"]["waiting_bytes"]:
-        time.sleep(0.02)
-    time.sleep(0.3)
-
-
-def report(load: Load, results: dict[str, list[Taken]]) -> None:
-    direct, proxied = results["direct"], results["proxy"]
-    pairs = list(zip(direct, proxied, strict=True))
-    relay = [taken.relay_cpu_s / load.requests * 1e6 for taken in proxied]
-    observer = [taken.observer_cpu_s / load.requests * 1e6 for taken in proxied]
-    print(f"{load.name} ({load.streams} streams, {load.requests} requests)")
-    print(f"  relay CPU us per request      {spread(relay, 0)}")
-    print(f"  observer CPU us per request   {spread(observer, 0)}")
-    if load.chunks:
-        print(f"  relay CPU us per chunk        {spread([value / load.chunks for value in relay], 1)}")
-        print(f"  observer CPU us per chunk     {spread([value / load.chunks for value in observer], 1)}")
-    for share in (0.5, 0.99):
-        added = [(quantile(b.ttft_s, share) - quantile(a.ttft_s, share)) * 1e3 for a, b in pairs]
-        print(f"  added TTFT p{share * 100:g} ms            {spread(added)}")
-    print(f"  wall time proxy / direct      {spread([b.wall_s / a.wall_s for a, b in pairs])}\n")
+def main(rounds: int, loads: list[Load], soak: int, only: set[str]) -> None:
+    cores = Cores.choose()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; load {os.getloadavg()}")
+    print(f"relay on core {cores.proxy}; client, upstream and observer on core {cores.load}; {rounds} rounds")
+    starts = {
+        "direct": direct,
+        "nginx": nginx,
+        "ours": ours(),
+        "observing off": ours("--no-observe", name="observing off"),
+    }
+    starts["starlette+httpx"] = baseline
+    starts["litellm"] = litellm({load.model: f"/pace/{load.chunks}/{load.gap_ms:g}" for load in LOADS})
+    for name, reason in (("nginx", nginx_missing()), ("litellm", litellm_missing())):
+        if reason:
+            print(reason)
+            del starts[name]
+    with tempfile.TemporaryDirectory() as made, upstream(cores) as address:
+        work = Path(made)
+        os.chmod(work, 0o755)
+        os.sched_setaffinity(0, {cores.load})
+        with contextlib.ExitStack() as running:
+            stacks = [
+                running.enter_context(start(cores, address, work))
+                for name, start in starts.items()
+                if not only or name in only
+            ]
+            results = play(stacks, loads, rounds)
+            print_costs(results)
+            channel = {"frames": 0, "frames_dropped": 0}
+            for stack in stacks:
+                if stack.name == "ours":
+                    channel = trust.channel_of(stack)
+            print_table(results, channel)
+        if not only:
+            trust.measure(cores, address, work, rounds, soak)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--load", type=int, action="append", help="index of a load, default all")
-    options = parser.parse_args()
-    measure(options.rounds, [LOADS[at] for at in options.load] if options.load is not None else list(LOADS))
+    parser.add_argument("--soak", type=int, default=100_000, help="streams of the soak; 0 leaves it out")
+    parser.add_argument("--only", action="append", default=[], help="name of a stack; no faults and no soak then")
+    given = parser.parse_args()
+    main(given.rounds, [LOADS[at] for at in given.load] if given.load else list(LOADS), given.soak, set(given.only))

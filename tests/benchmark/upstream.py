@@ -1,14 +1,15 @@
 """An upstream that costs next to nothing: canned chat completions, streamed at the pace that the query asks for.
 
 `POST /v1/chat/completions?chunks=N&gap_ms=G`: N content chunks, G milliseconds apart (0: all in one write); with
-`chunks=0` one JSON body. Run as a process: `python upstream.py FD` serves an inherited listening socket.
+`chunks=0` one JSON body. `/pace/N/G/...` says the same to proxies that keep no query. Run as a process:
+`python upstream.py FD` serves an inherited listening socket.
 """
 
 import asyncio
+import re
 import socket
 import sys
 from functools import lru_cache
-from urllib.parse import parse_qs
 
 import httptools
 import uvloop
@@ -30,6 +31,9 @@ BODY = (
     b'{"role":"assistant","content":"Done."},"finish_reason":"stop"}],'
     b'"usage":{"prompt_tokens":500,"completion_tokens":2,"total_tokens":502}}'
 )
+
+
+PACE = re.compile(rb"(?:/pace/|[?]chunks=)(\d+)(?:/|&gap_ms=)([\d.]+)")
 
 
 def framed(data: bytes) -> bytes:
@@ -57,9 +61,9 @@ class Upstream(asyncio.Protocol):
         self.url += url
 
     def on_message_complete(self) -> None:
-        query = parse_qs(self.url.partition(b"?")[2].decode())
+        pace = PACE.search(self.url)
         self.url = b""
-        chunks, gap_s = int(query["chunks"][0]), float(query["gap_ms"][0]) / 1000
+        chunks, gap_s = (int(pace[1]), float(pace[2]) / 1000) if pace else (0, 0.0)
         if not chunks:
             head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY)
             self.transport.write(head + BODY)
