@@ -91,23 +91,34 @@ class Response:
 
     def abort(self) -> None:
         """Give the exchange up: closes the connection at once unless the response is complete. Idempotent."""
-        if not self.complete:
+        if not self.complete or self.upgraded:
             self.fail(ResetError("aborted"))
             self._connection.close()
 
-    async def write(self, data: bytes) -> None:
-        """Send bytes over an upgraded connection; returns when the socket takes more.
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the socket of an upgraded connection.
 
         Raises:
             ResetError: the connection is gone.
         """
         self._connection.write(data)
-        if self._connection.writing_paused:
-            await self._connection.drain()
 
-    def write_eof(self) -> bool:
-        """End this side of an upgraded connection; False when its transport cannot end one side alone."""
-        return self._connection.write_eof()
+    async def drain(self) -> None:
+        """Wait until the socket of an upgraded connection takes more.
+
+        Raises:
+            ResetError: the connection is gone.
+        """
+        await self._connection.drain()
+
+    @property
+    def half_closes(self) -> bool:
+        """Whether one side of an upgraded connection can end alone; not over TLS, where it takes the other with it."""
+        return self._connection.half_closes
+
+    def write_eof(self) -> None:
+        """End this side of an upgraded connection that `half_closes`."""
+        self._connection.write_eof()
 
     def hang_up(self) -> None:
         """Close an upgraded connection once what was written has been sent."""
@@ -269,17 +280,21 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.fail(ResetError("the connection was closed by this side"))
 
-    def write_eof(self) -> bool:
-        """Send the end of our side; False when the transport cannot."""
-        if self.closed or self._transport is None or not self._transport.can_write_eof():
-            return False
-        self._transport.write_eof()
-        return True
+    @property
+    def half_closes(self) -> bool:
+        """Whether our side can end alone."""
+        return self._transport is not None and self._transport.can_write_eof()
+
+    def write_eof(self) -> None:
+        """Send the end of our side."""
+        if self._transport is not None and not self.closed:
+            self._transport.write_eof()
 
     def hang_up(self) -> None:
         """Close when what was written has been sent."""
         if self._transport is not None:
             self._transport.close()
+        self.closed = True
 
     def has_input(self) -> bool:
         """Something waits in the socket: on an idle connection that is the peer's end, or bytes nobody asked for."""
@@ -352,8 +367,7 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if self._upgraded and exchange is not None:
             exchange.finish()
-            # The other direction may go on, but for TLS, which has no half-closed connections here.
-            return self._transport is not None and self._transport.can_write_eof()
+            return self.half_closes
         if exchange is not None and exchange.head_ns and self._until_close:
             self._keep_alive = False
             self._complete(exchange)

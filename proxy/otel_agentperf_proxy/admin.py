@@ -129,12 +129,15 @@ class _Snapshot(Collector):
         relays = self._status["relays"]
         up = GaugeMetricFamily("agentperf_relay_up", "Whether the relay answers.", labels=["worker"])
         inflight = GaugeMetricFamily("agentperf_proxy_inflight_exchanges", "Exchanges now open.", labels=["worker"])
+        tunnels = GaugeMetricFamily("agentperf_proxy_open_websockets", "Of these, WebSockets.", labels=["worker"])
         for worker, relay in enumerate(relays):
             up.add_metric([str(worker)], float(relay["stats"] is not None))
             if relay["stats"] is not None:
                 inflight.add_metric([str(worker)], relay["stats"]["inflight"])
+                tunnels.add_metric([str(worker)], relay["stats"]["tunnels"])
         yield up
         yield inflight
+        yield tunnels
         yield CounterMetricFamily(
             "agentperf_relay_restarts", "Relays that died and were replaced.", value=self._status["relay_restarts"]
         )

@@ -22,6 +22,7 @@ from otel_agentperf_proxy.channel import Sink, remember
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import End, Kind, Open, Outcome, ResponseHead, encode_record
 from otel_agentperf_proxy.trajectory import identify, identity_key
+from otel_agentperf_proxy.tunnel import UPGRADE, UPGRADE_FIELDS, ClientEnd, dialect_of, splice
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -50,6 +51,7 @@ class Relay:
         self.authority = self.origin.authority
         self.calls = count(1)
         self.inflight = 0
+        self.tunnels = 0
         self.outcomes: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
@@ -67,6 +69,7 @@ class Relay:
         """Counters since the start, and the present state."""
         return {
             "inflight": self.inflight,
+            "tunnels": self.tunnels,
             "outcomes": dict(self.outcomes),
             "statuses": {str(status): number for status, number in self.statuses.items()},
             "errors": dict(self.errors),
@@ -221,6 +224,8 @@ class _Exchange:
             fields.append((b"transfer-encoding", b"chunked"))
         else:
             fields += request.headers
+        if UPGRADE in scope:
+            fields += UPGRADE_FIELDS
         traceparent = b"00-%b-%b-%b" % (trace_id.hex().encode(), span_id.hex().encode(), flags)
         fields.append((b"traceparent", traceparent))
         if parent and parent.tracestate:
@@ -242,8 +247,14 @@ class _Exchange:
             if body:
                 self._observe_request(body)
             self._uploaded()
-        response = self._response = await relay.client.request(relay.origin, method, target, fields, body)
-        await self._answer(response)
+        client: ClientEnd | None = self._scope.get(UPGRADE)
+        response = self._response = await relay.client.request(
+            relay.origin, method, target, fields, body, upgrade=client is not None
+        )
+        if client is not None and response.upgraded:
+            await self._tunnel(client, response)
+        else:
+            await self._answer(response)
 
     async def _receive_body(self) -> Message:
         started_ns = monotonic_ns()
@@ -308,6 +319,39 @@ class _Exchange:
         if not self._done:
             self._done = True
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tunnel(self, client: ClientEnd, upstream: Response) -> None:
+        """The upstream agreed to leave HTTP: pass bytes both ways until both sides have ended."""
+        relay = self._relay
+        self._status = upstream.status
+        self._head_written = self._done = True
+        read = dialect_of(self._path) is not None
+
+        def sent(time_ns: int, data: bytes) -> None:
+            self._request_bytes += len(data)
+            if read:
+                self._put(Kind.REQUEST_BODY, time_ns, data)
+
+        def received(time_ns: int, data: bytes) -> None:
+            self._last_chunk_ns = time_ns
+            if self._first_chunk_ns is None:
+                self._first_chunk_ns = time_ns
+            self._response_bytes += len(data)
+            if read:
+                self._put(Kind.RESPONSE_BODY, time_ns, data)
+
+        relay.tunnels += 1
+        try:
+            await client.accept(upstream.upgraded)
+            to_upstream_ns = upstream.started_ns - self._t0 - self._waited_ns
+            self._overhead_ns = to_upstream_ns + monotonic_ns() - upstream.head_ns
+            record = ResponseHead(upstream.status, headers.without_secrets(upstream.headers))
+            self._put(Kind.RESPONSE_HEAD, upstream.head_ns, encode_record(record))
+            await splice(client, upstream, sent, received, lambda: self._put(Kind.REQUEST_END, monotonic_ns(), b""))
+            upstream.hang_up()
+        finally:
+            relay.tunnels -= 1
+            client.hang_up()
 
     async def _refuse(self, error: HTTPError) -> None:
         """Tell the client in its own dialect that the upstream failed; once the head is out, break off instead.

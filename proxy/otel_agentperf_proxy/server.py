@@ -11,12 +11,11 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import monotonic, monotonic_ns
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otel_agentperf.processes import ChildProcess, Control, address_of
 from otel_agentperf_proxy.admin import State, create_admin
@@ -24,7 +23,8 @@ from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import find_target
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
-from otel_agentperf_proxy.relay import RECEIVED_NS, Relay
+from otel_agentperf_proxy.protocol import RelayProtocol
+from otel_agentperf_proxy.relay import Relay
 
 KEEP_ALIVE_S: Final = 75
 """How long a client's idle connection is kept, as by nginx: longer than clients keep theirs."""
@@ -36,14 +36,6 @@ STEADY_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, noting when the head was read: before the application's task gets its turn."""
-
-    def on_headers_complete(self) -> None:
-        self.scope[RECEIVED_NS] = monotonic_ns()  # type: ignore[typeddict-unknown-key]
-        super().on_headers_complete()
 
 
 class _Server(uvicorn.Server):
@@ -100,7 +92,7 @@ async def relay_child(control: Control) -> None:
     channel.start()
     relay = Relay(config, channel)
     control.answer("stats", relay.stats)
-    server = _server(relay, drain_s=config.drain_s, http=_Protocol)
+    server = _server(relay, drain_s=config.drain_s, http=RelayProtocol)
     control.ready()
     try:
         await _serve_until(server, control.sockets[0], control.stop, control.cut)

@@ -2,17 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 import uvicorn
+import uvloop
 
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import End, Kind, Open
+from otel_agentperf_proxy.protocol import RelayProtocol
 from otel_agentperf_proxy.relay import Relay
 
 PATIENCE_S = 20.0
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Where the ends of connections matter, both loops: their transports differ in these."""
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return loops if item.path.stem.startswith("test_websocket") else {"asyncio": asyncio.new_event_loop}
 
 
 @dataclass
@@ -166,7 +176,7 @@ async def bench():
             uvicorn.Config(
                 relay,
                 port=0,
-                http="httptools",
+                http=RelayProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
