@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from enum import Enum
+from importlib.resources import files
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
@@ -298,23 +299,33 @@ def slo() -> str:
         "",
         "## Presets",
         "",
-        "A level meets a tier when both percentiles hold, the error rate is within bounds and the level is valid.",
+        "A level meets a tier when all its percentiles hold, the error rate is within bounds and the level is valid. "
+        "The population of a level is the turns whose t0 lies in its steady window, of live traffic all turns; auxiliary "
+        "calls are in neither. Failed turns are in no percentile: the error rate bounds them. Percentiles interpolate "
+        "linearly at rank (n - 1)p. Turns whose tokens are an estimate have no speed here, unless the policy says "
+        "`use_estimated_tokens`.",
         "",
-        "| Tier | Models | Output speed, tok/s | TTFT, s | Errors | A valid level has |",
-        "|---|---|---|---|---|---|",
+        "| Tier | Models | Targets | Errors | A valid level has |",
+        "|---|---|---|---|---|",
     ]
     for tier in policies.load_presets():
-        speed = (
-            "" if tier.min_output_speed_tps is None else f"P{tier.speed_percentile:g} ≥ {tier.min_output_speed_tps:g}"
-        )
-        metric = "" if tier.ttft_metric == "ttft" else f" ({tier.ttft_metric})"
-        ttft = "" if tier.max_ttft_s is None else f"P{tier.ttft_percentile:g} ≤ {tier.max_ttft_s:g}{metric}"
+        targets = ", ".join(str(target) for target in tier.targets)
         valid = (
             f"{tier.min_trajectories} trajectories, {tier.min_trajectories_per_agent:g} per agent, "
             f"{tier.min_steady_s:g} s steady after {tier.min_hold_s:g} s at full concurrency"
         )
         models = ", ".join(f"`{model}`" for model in tier.models)
-        out.append(f"| `{tier.label}` | {models} | {speed} | {ttft} | ≤ {tier.max_error_rate:.3g} | {valid} |")
+        out.append(f"| `{tier.label}` | {models} | {targets} | ≤ {tier.max_error_rate:.3g} | {valid} |")
+    out += [
+        "",
+        "## A file of your own",
+        "",
+        "The same form as the presets; all keys but the names may be left out.",
+        "",
+    ]
+    text = (files("otel_agentperf") / "policies.toml").read_text("utf-8")
+    rules = [line.removeprefix("#").removeprefix(" ") for line in text.split("[[policy]]")[0].strip().splitlines()]
+    out += ["```text", *rules[rules.index("") + 1 :], "```"]
     return "\n".join(out)
 
 

@@ -10,22 +10,38 @@ The presets are `policies.toml`; a file of the same form can be given in their p
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
 from otel_agentperf.errors import UsageError
 
-__all__ = ["Tier", "load", "load_presets", "parse", "select"]
+__all__ = ["METRICS", "Target", "TargetMetric", "Tier", "load", "load_presets", "parse", "select"]
 
 _FILE_SUFFIX: Final = ".toml"
 
+TargetMetric = Literal[
+    "ttft",
+    "server_ttft",
+    "time_to_first_chunk",
+    "ttfot",
+    "tpot",
+    "e2e_latency",
+    "output_speed",
+    "e2e_speed",
+]
+
+METRICS: Final[tuple[str, ...]] = get_args(TargetMetric)
+"""Metrics of a turn that a target can bound, by their names in the catalogue."""
+
+_UNITS: Final = {"output_speed": "tok/s", "e2e_speed": "tok/s"}
+"""Of all others it is seconds."""
 
 _Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -34,8 +50,23 @@ _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[^:@\s]+$")]
 
 
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A bound that a percentile of a metric must hold."""
+
+    metric: TargetMetric
+    percentile: float
+    """In percent."""
+    bound: Literal["min", "max"]
+    value: float
+    """In the metric's unit, s or tok/s."""
+
+    def __str__(self) -> str:
+        sign = "≥" if self.bound == "min" else "≤"
+        return f"P{self.percentile:g} {self.metric} {sign} {self.value:g} {_UNITS.get(self.metric, 's')}"
+
+
 class Tier(msgspec.Struct, frozen=True, kw_only=True):
-    """One target with the rules of its policy. Percentiles in percent, rates from 0 to 1."""
+    """Targets with the rules of their policy. Percentiles in percent, rates from 0 to 1."""
 
     policy: str
     version: str
@@ -43,16 +74,14 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     """Name within the policy."""
     models: tuple[str, ...]
     """Patterns of the models it was made for (`*`, `?`; case is ignored)."""
-    min_output_speed_tps: float | None
-    speed_percentile: float
-    max_ttft_s: float | None
-    ttft_percentile: float
-    ttft_metric: str
-    """`ttft` or `server_ttft`."""
+    targets: tuple[Target, ...]
+    """All must hold; there is at least one."""
     max_error_rate: float
     """Failed attempts / attempts."""
     skip_tool_call_turns: bool
-    """Turns that return tool calls are left out of the speed: servers often buffer their tokens."""
+    """Turns that return tool calls are left out of output_speed and tpot: servers often buffer their tokens."""
+    use_estimated_tokens: bool
+    """Turns whose tokens nobody but an estimate counted are judged too; else they have no speed."""
     min_trajectories: int
     """Completed in the steady window, for a level to be valid."""
     min_trajectories_per_agent: float
@@ -69,9 +98,30 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
         """The name that `parse` takes, version included."""
         return f"{self.policy}@{self.version}:{self.tier}"
 
+    @property
+    def min_output_speed_tps(self) -> float | None:
+        """The least output speed, when there is such a target."""
+        return next((it.value for it in self.targets if it.metric == "output_speed" and it.bound == "min"), None)
+
+    @property
+    def max_ttft_s(self) -> float | None:
+        """The most time to first token, of the client's or the server's view, when there is such a target."""
+        return next(
+            (it.value for it in self.targets if it.metric in ("ttft", "server_ttft") and it.bound == "max"), None
+        )
+
     def fits(self, model: str) -> bool:
         """Whether the tier was made for the model."""
         return any(fnmatchcase(model.lower(), pattern.lower()) for pattern in self.models)
+
+
+class _TargetData(msgspec.Struct, forbid_unknown_fields=True):
+    """A target as a file has it: `min` or `max`."""
+
+    metric: TargetMetric
+    min: _Positive | None = None
+    max: _Positive | None = None
+    percentile: _Percent | None = None
 
 
 class _TierData(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,6 +131,7 @@ class _TierData(msgspec.Struct, forbid_unknown_fields=True):
     models: tuple[str, ...] = ("*",)
     min_output_speed_tps: _Positive | None = None
     max_ttft_s: _Positive | None = None
+    target: tuple[_TargetData, ...] = ()
 
 
 class _PolicyData(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,6 +149,7 @@ class _PolicyData(msgspec.Struct, forbid_unknown_fields=True):
     ttft_percentile: _Percent = 95.0
     max_error_rate: _Share = 0.01
     skip_tool_call_turns: bool = False
+    use_estimated_tokens: bool = False
     min_trajectories: Annotated[int, msgspec.Meta(ge=0)] = 30
     min_trajectories_per_agent: _NotNegative = 3.0
     min_steady_s: _NotNegative = 600.0
@@ -187,16 +239,45 @@ def _tiers(origin: str, text: str) -> tuple[Tier, ...]:
             name: getattr(policy, name) for name in _PolicyData.__struct_fields__ if name in Tier.__struct_fields__
         }
         del rules["tier"]
-        for tier in policy.tier:
-            if tier.min_output_speed_tps is None and tier.max_ttft_s is None:
-                raise UsageError(f"{origin}: tier {tier.name} has no target; give min_output_speed_tps or max_ttft_s")
-            targets = {name: getattr(tier, name) for name in ("models", "min_output_speed_tps", "max_ttft_s")}
-            found.append(Tier(policy=policy.name, tier=tier.name, **rules, **targets))
+        found += [
+            Tier(
+                policy=policy.name,
+                tier=tier.name,
+                models=tier.models,
+                targets=tuple(_targets(origin, policy, tier)),
+                **rules,
+            )
+            for tier in policy.tier
+        ]
     labels = [tier.label for tier in found]
     for label in labels:
         if labels.count(label) > 1:
             raise UsageError(f"{origin}: {label} is there twice")
     return tuple(found)
+
+
+def _targets(origin: str, policy: _PolicyData, tier: _TierData) -> Iterator[Target]:
+    """The targets of a tier, those of the two short forms first."""
+    given = list(tier.target)
+    if tier.max_ttft_s is not None:
+        given.insert(0, _TargetData(policy.ttft_metric, max=tier.max_ttft_s))
+    if tier.min_output_speed_tps is not None:
+        given.insert(0, _TargetData("output_speed", min=tier.min_output_speed_tps))
+    if not given:
+        raise UsageError(
+            f"{origin}: tier {tier.name} has no target; give min_output_speed_tps, max_ttft_s, or a target"
+        )
+    for target in given:
+        if (target.min is None) == (target.max is None):
+            raise UsageError(f"{origin}: target {target.metric} of tier {tier.name} needs either min or max")
+        at_least = target.min is not None
+        usual = policy.speed_percentile if at_least else policy.ttft_percentile
+        yield Target(
+            metric=target.metric,
+            percentile=usual if target.percentile is None else target.percentile,
+            bound="min" if at_least else "max",
+            value=target.min if target.min is not None else target.max or 0.0,
+        )
 
 
 def _unknown(name: str, known: Sequence[Tier]) -> str:

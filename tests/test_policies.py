@@ -26,7 +26,10 @@ def test_the_published_tiers_are_all_there() -> None:
     }
     assert {(t.version, t.tier, t.min_output_speed_tps, t.max_ttft_s) for t in found} == expected
     for tier in found:
-        assert (tier.speed_percentile, tier.ttft_percentile, tier.ttft_metric) == (25, 95, "ttft")
+        assert [(it.metric, it.percentile, it.bound) for it in tier.targets] == [
+            ("output_speed", 25, "min"),
+            ("ttft", 95, "max"),
+        ]
         assert (tier.min_trajectories, tier.min_trajectories_per_agent) == (30, 3)
         assert (tier.min_steady_s, tier.min_hold_s) == (600, 30)
         assert tier.comparable
@@ -97,7 +100,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     """)
     tier = policies.parse(f"{path}:chat")
     assert (tier.label, tier.max_ttft_s, tier.min_output_speed_tps) == ("mine@1:chat", 1, None)
-    assert (tier.min_steady_s, tier.speed_percentile, tier.models, tier.comparable) == (5, 25, ("*",), False)
+    assert (tier.min_steady_s, tier.models, tier.comparable) == (5, ("*",), False)
     assert policies.parse(f"{path}:theirs:batch").tier == "batch"
     assert len(policies.select(str(path))) == 2
     with pytest.raises(UsageError, match="names several SLO tiers: mine:chat, theirs:batch"):
@@ -135,3 +138,52 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="it is not UTF-8 text"):
         policies.load(tmp_path / "binary.toml")
+
+
+def test_targets_of_other_shapes(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text("""
+        [[policy]]
+        name = "mine"
+        speed_percentile = 10
+        use_estimated_tokens = true
+        [[policy.tier]]
+        name = "e2e"
+        models = ["big-*"]
+        max_ttft_s = 2
+        [[policy.tier.target]]
+        metric = "e2e_speed"
+        min = 30
+        [[policy.tier.target]]
+        metric = "tpot"
+        max = 0.05
+        percentile = 50
+    """)
+    tier = policies.parse(f"{path}:e2e")
+    assert [str(target) for target in tier.targets] == [
+        "P95 ttft ≤ 2 s",
+        "P10 e2e_speed ≥ 30 tok/s",
+        "P50 tpot ≤ 0.05 s",
+    ]
+    assert (tier.max_ttft_s, tier.min_output_speed_tps) == (2, None)
+    assert tier.use_estimated_tokens
+    assert tier.fits("BIG-1")
+    assert not tier.fits("small")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ('metric = "tpot"', "target tpot of tier a needs either min or max"),
+        ('metric = "tpot"\nmin = 1\nmax = 2', "needs either min or max"),
+        ('metric = "speed"\nmin = 1', "Invalid enum value 'speed'"),
+        ('metric = "tpot"\nmax = -1', "> 0"),
+    ],
+)
+def test_a_wrong_target_is_told_in_one_line(tmp_path: Path, target: str, message: str) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(
+        f'[[policy]]\nname = "x"\n[[policy.tier]]\nname = "a"\n[[policy.tier.target]]\n{target}\n',
+    )
+    with pytest.raises(UsageError, match=message):
+        policies.parse(str(path))

@@ -11,28 +11,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Self
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf.policies import Tier, load_presets
-from otel_agentperf_analyzers import catalog, selecting, sources
+from otel_agentperf_analyzers import catalog, judging, selecting, sources
 from otel_agentperf_analyzers.sources import Skipped, rows
 
 __all__ = ["Database", "open_source"]
-
-_TIER_TYPE: Final = """STRUCT(
-    policy VARCHAR, version VARCHAR, tier VARCHAR, models VARCHAR[],
-    min_output_speed_tps DOUBLE, speed_percentile DOUBLE, max_ttft_s DOUBLE, ttft_percentile DOUBLE,
-    ttft_metric VARCHAR, max_error_rate DOUBLE, skip_tool_call_turns BOOLEAN,
-    min_trajectories BIGINT, min_trajectories_per_agent DOUBLE, min_steady_s DOUBLE, min_hold_s DOUBLE,
-    comparable BOOLEAN, fallback BOOLEAN, only_its_models BOOLEAN
-)[]"""
-
-_TIERS: Final = f"SELECT UNNEST(CAST($tiers AS {_TIER_TYPE}), recursive := FALSE) AS tier"
 
 
 def open_source(
@@ -139,12 +128,8 @@ class Database:
         """Relation `slo` for these tiers, whatever the model; for none, the presets that fit the model."""
         if not tiers:
             return self.relation("slo")
-        slo, applied = _documented("slo"), catalog.internal("applied_tiers")
-        sql = (
-            f"WITH slo_tiers AS (SELECT tier.* FROM ({_TIERS})),\n applied_tiers AS ({applied.query})\n"
-            f"SELECT * FROM ({slo.query})\nORDER BY {', '.join(slo.order)}"
-        )
-        return selecting.fetch(self.connection, sql, {"tiers": _tier_rows(tiers, only_its_models=False)})
+        with judging.applied(self.connection, tiers):
+            return self.relation("slo")
 
     def close(self) -> None:
         """Let go of the memory and of what was spilled to disk."""
@@ -199,10 +184,7 @@ class Database:
         """Make the relations, then shut the door to files and settings."""
         connection = self.connection
         connection.execute(catalog.macros())
-        connection.execute(
-            f"CREATE TABLE slo_tiers AS SELECT tier.* FROM ({_TIERS})",
-            {"tiers": _tier_rows(load_presets(), only_its_models=True)},
-        )
+        judging.apply(connection, load_presets(), only_its_models=True)
         for relation in catalog.all_relations():
             kind = "TABLE" if relation.is_table else "VIEW"
             connection.execute(f'CREATE {kind} "{relation.name}" AS {relation.query}')
@@ -228,10 +210,6 @@ def _documented(name: str) -> catalog.Relation:
         meant = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"no relation {name!r}; {meant}there are {', '.join(names)}")
     return relation
-
-
-def _tier_rows(tiers: Sequence[Tier], *, only_its_models: bool) -> list[dict[str, Any]]:
-    return [{**msgspec.to_builtins(tier), "only_its_models": only_its_models} for tier in tiers]
 
 
 def _literal(text: str) -> str:

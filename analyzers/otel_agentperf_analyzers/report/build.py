@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -130,9 +130,17 @@ def _verdict(row: dict[str, Any]) -> Verdict:
 
 
 def _requirement(row: dict[str, Any]) -> tuple[str, ...]:
-    parts = []
-    if row["min_output_speed_tps"] is not None:
-        parts.append(f"P{row['speed_percentile']:g} ≥ {row['min_output_speed_tps']:g} tok/s")
-    if row["max_ttft_s"] is not None:
-        parts.append(f"P{row['ttft_percentile']:g} TTFT ≤ {row['max_ttft_s']:g} s")
-    return tuple(parts)
+    return tuple(_words(target) for target in row["targets"])
+
+
+_SHORT: Final = {"ttft": "TTFT", "server_ttft": "server TTFT", "output_speed": "", "tpot": "TPOT", "e2e_speed": "E2E"}
+"""Metrics in the few words that a heading has room for; a speed says what it is by its unit."""
+
+
+def _words(target: dict[str, Any]) -> str:
+    """Such as `P25 ≥ 60 tok/s` and `P95 TTFT ≤ 5 s`."""
+    metric = target["metric"]
+    unit = "tok/s" if metric.endswith("_speed") else "s"
+    sign = "≥" if target["bound"] == "min" else "≤"
+    name = _SHORT.get(metric, metric.replace("_", " "))
+    return " ".join(filter(None, (f"P{target['percentile']:g}", name, sign, f"{target['wanted']:g}", unit)))

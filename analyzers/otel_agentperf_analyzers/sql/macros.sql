@@ -26,3 +26,25 @@ CREATE MACRO quantile_of_sorted(items, p) AS
 -- Whether a call or turn of that status failed: its figures stay out of percentiles. A partial one did not: what is
 -- known of it is right.
 CREATE MACRO is_failed(status) AS status IN ('error', 'cancelled', 'truncated');
+
+-- The figure of a turn that a target bounds, by the metric's name in the catalogue.
+CREATE MACRO turn_metric(
+    metric, ttft_s, server_ttft_s, time_to_first_chunk_s, ttfot_s, tpot_s, e2e_latency_s, output_speed_tps, e2e_speed_tps
+) AS
+    CASE metric
+        WHEN 'ttft' THEN ttft_s
+        WHEN 'server_ttft' THEN server_ttft_s
+        WHEN 'time_to_first_chunk' THEN time_to_first_chunk_s
+        WHEN 'ttfot' THEN ttfot_s
+        WHEN 'tpot' THEN tpot_s
+        WHEN 'e2e_latency' THEN e2e_latency_s
+        WHEN 'output_speed' THEN output_speed_tps
+        WHEN 'e2e_speed' THEN e2e_speed_tps
+    END;
+
+-- Whether bounds, a struct of low and high, bound nothing.
+CREATE MACRO is_open(bounds) AS bounds.low IS NULL AND bounds.high IS NULL;
+
+-- Whether a value keeps within bounds; NULL for a value that is undefined.
+CREATE MACRO is_within(figure, bounds) AS
+    (bounds.low IS NULL OR figure >= bounds.low) AND (bounds.high IS NULL OR figure <= bounds.high);

@@ -1,7 +1,9 @@
 -- relation: slo
 -- description: Benchmark levels, and live traffic, judged by SLO tiers. By default each model is judged by the presets
 --   that were made for it, or by a fallback preset when there are none. Live traffic has no level: its population is all
---   its turns, its agents are the mean number at work while any was, rounded.
+--   its turns, its agents are the mean number at work while any was, rounded. Failed turns are in no percentile; they are
+--   bounded by the error rate. Speeds are taken over turns whose tokens the server counted; estimates are left out, and
+--   counted, unless the policy uses them.
 -- grain: one row per tier, requested model, benchmark and level (benchmark and level are NULL for live traffic)
 -- requires: call spans
 -- source: AA-AgentPerf methodology 2026-07; otel_agentperf.policies
@@ -22,28 +24,27 @@
 --   failed_turns BIGINT: Those that failed and so are in no percentile.
 --   ttft_p95_s DOUBLE [s]: 95th percentile of time to first token.
 --   output_speed_p25_tps DOUBLE [tok/s]: 25th percentile of output speed.
---   ttft_percentile DOUBLE [%]: The percentile that the policy asks for.
---   ttft_s DOUBLE [s]: Time to first token at that percentile, of the policy's kind (from the client's or the server's
---     view).
+--   estimated_turns BIGINT: Turns whose tokens are an estimate; they have no speed here unless the policy uses estimates.
+--   targets STRUCT(metric VARCHAR, percentile DOUBLE, bound VARCHAR, wanted DOUBLE, found DOUBLE, margin DOUBLE)[]: Each
+--     target of the tier: its metric by its name in the catalogue, whether it bounds from below (min) or above (max), the
+--     bound, the value at that percentile, and how far above the bound it is; both are NULL where undefined.
 --   max_ttft_s DOUBLE [s]: The target T; NULL when the tier has none.
---   speed_percentile DOUBLE [%]: The percentile that the policy asks for.
---   speed_tps DOUBLE [tok/s]: Output speed at that percentile; without turns that return tool calls where the policy says so.
 --   min_output_speed_tps DOUBLE [tok/s]: The target S; NULL when the tier has none.
 --   error_rate DOUBLE: Attempts that ended in error or broke off / attempts.
 --   max_error_rate DOUBLE: The most that the policy allows.
---   goodput DOUBLE: Share of all turns that met both targets.
+--   goodput DOUBLE: Share of all turns that met all targets.
 --   window_s DOUBLE [s]: Length of the steady window; the extent of live traffic.
 --   hold_s DOUBLE [s]: How long the target concurrency had held before the window.
 --   completed_trajectories BIGINT: Trajectories completed in the window.
 --   valid BOOLEAN: The population is large and steady enough by the policy's rules.
 --   invalid_reason VARCHAR: Which rules it misses; NULL when valid.
---   holds BOOLEAN: Both targets and the error rate hold, valid or not; NULL when a figure is undefined and no other fails.
+--   holds BOOLEAN: All targets and the error rate hold, valid or not; NULL when a figure is undefined and no other fails.
 --   passed BOOLEAN: It holds and is valid.
---   margin DOUBLE: How far above the targets: min(P25/S, T/P95); below 1 a target is missed.
+--   margin DOUBLE: How far above the targets, the least of them: min(P25/S, T/P95); below 1 a target is missed.
 --   comparable BOOLEAN: Published results use this tier for this model; false for demo tiers and other models.
 -- metric: slo_pass
 --   column: passed
---   definition: The tier is met: both percentiles hold their targets, the error rate is within bounds, and the level is
+--   definition: The tier is met: all percentiles hold their targets, the error rate is within bounds, and the level is
 --     valid. Undefined when a figure is undefined and nothing else fails.
 --   formula: P25(output_speed) >= S and P95(ttft) <= T and error_rate <= e and valid
 --   unit: yes or no
@@ -61,48 +62,119 @@
 --   source: AA-AgentPerf
 -- metric: slo_margin
 --   column: margin
---   definition: How far the worse of the two percentiles is above its target; below 1 it misses it.
---   formula: min(P25(output_speed) / S, T / P95(ttft))
+--   definition: How far the worst of the percentiles is above its target; below 1 it misses it.
+--   formula: min(P25(output_speed) / S, T / P95(ttft)), likewise for targets of other metrics
 --   unit: ratio
 --   grain: tier and level
 --   requires: streamed responses, token counts
 --   source: ours
 -- metric: goodput
 --   column: goodput
---   definition: Share of all turns that met both targets. A failed turn is a miss, and so is one without time to first token
---     or token count. A turn too short to have a speed (one token, or all output at one instant) is judged by its time to
---     first token alone, and so are turns with tool calls where the policy leaves these out.
+--   definition: Share of all turns that met all targets. A failed turn is a miss, and so is one without time to first token
+--     or token count. A turn too short to have a speed (one token, or all output at one instant) is judged by its other
+--     figures, and so are turns with tool calls where the policy leaves these out. Of several targets for one metric the
+--     loosest counts for a single turn.
 --   formula: turns with ttft <= T and output_speed >= S / turns
 --   unit: share
 --   grain: tier and level
 --   requires: call spans
 --   source: ours, after DistServe and AIPerf
-WITH judged AS (
+WITH counted AS (
     SELECT
-        applied_tiers.*,
+        request_model AS model,
+        benchmark_id,
+        level,
+        COUNT(*) AS turns,
+        COUNT(*) FILTER (is_failed(status)) AS failed_turns,
+        COUNT(*) FILTER (usage_source = 'estimated') AS estimated_turns,
+        SUM(failed_attempt_count) / SUM(attempt_count) AS error_rate,
+        QUANTILE_CONT(ttft_s, 0.95) FILTER (NOT is_failed(status)) AS ttft_p95_s,
+        QUANTILE_CONT(output_speed_tps, 0.25) FILTER (NOT is_failed(status) AND usage_source <> 'estimated')
+            AS output_speed_p25_tps
+    FROM population
+    GROUP BY request_model, benchmark_id, level
+),
+
+tier_targets AS (
+    SELECT policy, version, tier, model, skip_tool_call_turns, use_estimated_tokens, UNNEST(targets) AS target
+    FROM applied_tiers
+),
+
+wanted AS (
+    SELECT DISTINCT model, skip_tool_call_turns, use_estimated_tokens, target.metric AS metric FROM tier_targets
+),
+
+samples AS (
+    SELECT
+        wanted.*,
         population.benchmark_id,
         population.level,
-        population.attempt_count,
-        population.failed_attempt_count,
-        is_failed(population.status) AS is_failure,
-        population.ttft_s AS client_ttft_s,
-        population.output_speed_tps,
-        CASE applied_tiers.ttft_metric WHEN 'server_ttft' THEN population.server_ttft_s ELSE population.ttft_s END
-            AS ttft_s,
-        CASE WHEN NOT (applied_tiers.skip_tool_call_turns AND COALESCE(population.tool_call_count, 0) > 0)
-            THEN population.output_speed_tps
-        END AS speed_tps,
-        COALESCE(
-            population.output_tokens < 2
-            OR population.generation_s <= 0
-            OR (applied_tiers.skip_tool_call_turns AND population.tool_call_count > 0),
-            FALSE
-        ) AS has_no_speed
-    FROM applied_tiers
-    INNER JOIN population ON population.request_model IS NOT DISTINCT FROM applied_tiers.model
+        CASE
+            WHEN is_failed(population.status) THEN NULL
+            WHEN wanted.metric IN ('output_speed', 'tpot')
+                AND wanted.skip_tool_call_turns
+                AND population.tool_call_count > 0
+                THEN NULL
+            WHEN wanted.metric IN ('output_speed', 'tpot', 'e2e_speed')
+                AND NOT wanted.use_estimated_tokens
+                AND population.usage_source = 'estimated'
+                THEN NULL
+            ELSE turn_metric(
+                wanted.metric,
+                population.ttft_s,
+                population.server_ttft_s,
+                population.time_to_first_chunk_s,
+                population.ttfot_s,
+                population.tpot_s,
+                population.e2e_latency_s,
+                population.output_speed_tps,
+                population.e2e_speed_tps
+            )
+        END AS figure
+    FROM wanted
+    INNER JOIN population ON population.request_model IS NOT DISTINCT FROM wanted.model
+),
+
+sorted AS (
+    SELECT
+        model,
+        skip_tool_call_turns,
+        use_estimated_tokens,
+        metric,
+        benchmark_id,
+        level,
+        LIST(figure ORDER BY figure) FILTER (figure IS NOT NULL) AS figures
+    FROM samples
+    GROUP BY ALL
 ),
 
 measured AS (
+    SELECT
+        tier_targets.policy,
+        tier_targets.version,
+        tier_targets.tier,
+        tier_targets.model,
+        sorted.benchmark_id,
+        sorted.level,
+        tier_targets.target,
+        quantile_of_sorted(sorted.figures, tier_targets.target.percentile / 100) AS figure
+    FROM tier_targets
+    INNER JOIN sorted
+        ON sorted.model IS NOT DISTINCT FROM tier_targets.model
+        AND sorted.skip_tool_call_turns = tier_targets.skip_tool_call_turns
+        AND sorted.use_estimated_tokens = tier_targets.use_estimated_tokens
+        AND sorted.metric = tier_targets.target.metric
+),
+
+margins AS (
+    SELECT
+        *,
+        CASE target.bound WHEN 'min' THEN figure / target.value ELSE target.value / NULLIF(figure, 0) END AS margin,
+        CASE target.bound WHEN 'min' THEN figure >= target.value ELSE figure <= target.value END AS is_held
+    FROM measured
+),
+
+of_targets AS (
     SELECT
         policy,
         version,
@@ -110,52 +182,97 @@ measured AS (
         model,
         benchmark_id,
         level,
-        COUNT(*) AS turns,
-        COUNT(*) FILTER (is_failure) AS failed_turns,
-        SUM(failed_attempt_count) / SUM(attempt_count) AS error_rate,
-        QUANTILE_CONT(client_ttft_s, 0.95) FILTER (NOT is_failure) AS ttft_p95_s,
-        QUANTILE_CONT(output_speed_tps, 0.25) FILTER (NOT is_failure) AS output_speed_p25_tps,
-        quantile_of_sorted(
-            LIST(ttft_s ORDER BY ttft_s) FILTER (NOT is_failure AND ttft_s IS NOT NULL),
-            ANY_VALUE(ttft_percentile) / 100
-        ) AS ttft_s,
-        quantile_of_sorted(
-            LIST(speed_tps ORDER BY speed_tps) FILTER (NOT is_failure AND speed_tps IS NOT NULL),
-            ANY_VALUE(speed_percentile) / 100
-        ) AS speed_tps,
-        COUNT(*) FILTER (
-            NOT is_failure
-            AND (max_ttft_s IS NULL OR ttft_s <= max_ttft_s)
-            AND (min_output_speed_tps IS NULL OR speed_tps >= min_output_speed_tps OR has_no_speed)
-        ) / COUNT(*) AS goodput,
-        ANY_VALUE(max_ttft_s) AS max_ttft_s,
-        ANY_VALUE(ttft_percentile) AS ttft_percentile,
-        ANY_VALUE(min_output_speed_tps) AS min_output_speed_tps,
-        ANY_VALUE(speed_percentile) AS speed_percentile,
-        ANY_VALUE(max_error_rate) AS max_error_rate,
-        ANY_VALUE(min_trajectories) AS min_trajectories,
-        ANY_VALUE(min_trajectories_per_agent) AS min_trajectories_per_agent,
-        ANY_VALUE(min_steady_s) AS min_steady_s,
-        ANY_VALUE(min_hold_s) AS min_hold_s,
-        BOOL_AND(is_comparable) AS comparable
-    FROM judged
+        LIST(
+            {
+                'metric': target.metric,
+                'percentile': target.percentile,
+                'bound': target.bound,
+                'wanted': target.value,
+                'found': figure,
+                'margin': margin
+            }
+            ORDER BY target.metric, target.percentile
+        ) AS targets,
+        MAX(target.value) FILTER (target.metric IN ('ttft', 'server_ttft') AND target.bound = 'max') AS max_ttft_s,
+        MIN(target.value) FILTER (target.metric = 'output_speed' AND target.bound = 'min') AS min_output_speed_tps,
+        CASE WHEN COUNT(*) = COUNT(margin) THEN MIN(margin) END AS margin,
+        CASE WHEN COUNT(*) FILTER (NOT is_held) > 0 THEN FALSE WHEN COUNT(*) = COUNT(is_held) THEN TRUE END AS targets_hold
+    FROM margins
     GROUP BY policy, version, tier, model, benchmark_id, level
+),
+
+met AS (
+    SELECT
+        applied_tiers.policy,
+        applied_tiers.version,
+        applied_tiers.tier,
+        applied_tiers.model,
+        population.benchmark_id,
+        population.level,
+        COUNT(*) FILTER (
+            NOT is_failed(population.status)
+            AND is_within(population.ttft_s, bounds.ttft)
+            AND is_within(population.server_ttft_s, bounds.server_ttft)
+            AND is_within(population.time_to_first_chunk_s, bounds.time_to_first_chunk)
+            AND is_within(population.ttfot_s, bounds.ttfot)
+            AND is_within(population.e2e_latency_s, bounds.e2e_latency)
+            AND (
+                population.usage_source IS DISTINCT FROM 'estimated'
+                OR use_estimated_tokens
+                OR is_open(bounds.output_speed) AND is_open(bounds.tpot) AND is_open(bounds.e2e_speed)
+            )
+            AND is_within(population.e2e_speed_tps, bounds.e2e_speed)
+            AND (
+                is_within(population.output_speed_tps, bounds.output_speed) AND is_within(population.tpot_s, bounds.tpot)
+                OR COALESCE(
+                    population.output_tokens < 2
+                    OR population.generation_s <= 0
+                    OR skip_tool_call_turns AND population.tool_call_count > 0,
+                    FALSE
+                )
+            )
+        ) / COUNT(*) AS goodput
+    FROM applied_tiers
+    INNER JOIN population ON population.request_model IS NOT DISTINCT FROM applied_tiers.model
+    GROUP BY ALL
 ),
 
 settled AS (
     SELECT
-        measured.*,
-        CASE WHEN measured.benchmark_id IS NULL THEN live_agents.agents ELSE levels.agents END AS agents,
-        CASE WHEN measured.benchmark_id IS NULL THEN live_agents.window_s ELSE levels.window_s END AS window_s,
-        CASE WHEN measured.benchmark_id IS NULL
+        applied_tiers.* EXCLUDE (targets, bounds),
+        counted.* EXCLUDE (model),
+        of_targets.targets,
+        of_targets.max_ttft_s,
+        of_targets.min_output_speed_tps,
+        of_targets.margin,
+        of_targets.targets_hold,
+        met.goodput,
+        CASE WHEN counted.benchmark_id IS NULL THEN live_agents.agents ELSE levels.agents END AS agents,
+        CASE WHEN counted.benchmark_id IS NULL THEN live_agents.window_s ELSE levels.window_s END AS window_s,
+        CASE WHEN counted.benchmark_id IS NULL
             THEN live_agents.completed_trajectories
             ELSE levels.completed_trajectories
         END AS completed_trajectories,
         levels.hold_s
-    FROM measured
+    FROM applied_tiers
+    INNER JOIN counted ON counted.model IS NOT DISTINCT FROM applied_tiers.model
+    INNER JOIN of_targets
+        ON of_targets.policy = applied_tiers.policy
+        AND of_targets.version = applied_tiers.version
+        AND of_targets.tier = applied_tiers.tier
+        AND of_targets.model IS NOT DISTINCT FROM applied_tiers.model
+        AND of_targets.benchmark_id IS NOT DISTINCT FROM counted.benchmark_id
+        AND of_targets.level IS NOT DISTINCT FROM counted.level
+    INNER JOIN met
+        ON met.policy = applied_tiers.policy
+        AND met.version = applied_tiers.version
+        AND met.tier = applied_tiers.tier
+        AND met.model IS NOT DISTINCT FROM applied_tiers.model
+        AND met.benchmark_id IS NOT DISTINCT FROM counted.benchmark_id
+        AND met.level IS NOT DISTINCT FROM counted.level
     LEFT JOIN levels
-        ON levels.benchmark_id = measured.benchmark_id AND levels.level IS NOT DISTINCT FROM measured.level
-    LEFT JOIN live_agents ON measured.benchmark_id IS NULL AND live_agents.model IS NOT DISTINCT FROM measured.model
+        ON levels.benchmark_id = counted.benchmark_id AND levels.level IS NOT DISTINCT FROM counted.level
+    LEFT JOIN live_agents ON counted.benchmark_id IS NULL AND live_agents.model IS NOT DISTINCT FROM counted.model
 ),
 
 ruled AS (
@@ -186,9 +303,7 @@ ruled AS (
             ),
             ''
         ) AS invalid_reason,
-        (min_output_speed_tps IS NULL OR speed_tps >= min_output_speed_tps)
-        AND (max_ttft_s IS NULL OR ttft_s <= max_ttft_s)
-        AND error_rate <= max_error_rate AS holds
+        targets_hold AND error_rate <= max_error_rate AS holds
     FROM settled
 )
 
@@ -204,11 +319,9 @@ SELECT
     failed_turns,
     ttft_p95_s,
     output_speed_p25_tps,
-    ttft_percentile,
-    ttft_s,
+    estimated_turns,
+    targets,
     max_ttft_s,
-    speed_percentile,
-    speed_tps,
     min_output_speed_tps,
     error_rate,
     max_error_rate,
@@ -220,11 +333,6 @@ SELECT
     invalid_reason,
     holds,
     holds AND invalid_reason IS NULL AS passed,
-    CASE
-        WHEN min_output_speed_tps IS NULL THEN max_ttft_s / NULLIF(ttft_s, 0)
-        WHEN max_ttft_s IS NULL THEN speed_tps / min_output_speed_tps
-        WHEN speed_tps IS NOT NULL AND ttft_s IS NOT NULL
-            THEN LEAST(speed_tps / min_output_speed_tps, max_ttft_s / NULLIF(ttft_s, 0))
-    END AS margin,
-    comparable
+    margin,
+    is_comparable AS comparable
 FROM ruled
