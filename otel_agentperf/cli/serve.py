@@ -77,6 +77,9 @@ def proxy(
     drain: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Time for open exchanges after SIGTERM. [default: 30]")
     ] = None,
+    no_observe: Annotated[
+        bool, typer.Option("--no-observe", help="Only pass bytes: no spans. Tells what observing costs.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML file with these settings; options win over it.")
     ] = None,
@@ -113,6 +116,8 @@ def proxy(
         options["store"] = None
     if preserve_host:
         options["preserve_host"] = True
+    if no_observe:
+        options["observe"] = False
     effective = load(config, options)
     find_target(effective)
     addresses = [parse_address(address) for address in (effective.listen, effective.admin)]

@@ -392,6 +392,25 @@ class InlineChannel:
         note(self.traces, record)
 
 
+class Nowhere:
+    """The sink of a relay that observes nothing."""
+
+    def __init__(self) -> None:
+        self.traces: dict[str, bytes] = {}
+
+    def open(self, call: int, time_ns: int, record: Open) -> None:
+        pass
+
+    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
+        return True
+
+    def end(self, call: int, time_ns: int, record: End) -> None:
+        pass
+
+    def stats(self) -> dict[str, int]:
+        return {"connected": 0, "frames": 0, "frames_dropped": 0}
+
+
 def note(traces: dict[str, bytes], record: RunTrace) -> None:
     """Take over what the observer tells of a run."""
     if record.trace_id is None:

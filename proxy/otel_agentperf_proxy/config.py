@@ -58,6 +58,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Bytes of one body that the observer looks at; the rest passes and is counted."""
     channel_bytes: int = 64 * MIB
     """Bytes that may wait for the observer in one relay; above it, observation is dropped and counted."""
+    observe: bool = True
+    """Without, bytes pass and nothing is observed: no spans, no trace context added. Tells the cost of observing."""
     salt: str = ""
     """Hex key of the hashes of credentials; set by the supervisor from the store."""
 

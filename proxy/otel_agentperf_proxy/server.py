@@ -19,7 +19,7 @@ import uvicorn
 
 from otel_agentperf.processes import ChildProcess, Control, address_of
 from otel_agentperf_proxy.admin import State, create_admin
-from otel_agentperf_proxy.channel import Channel
+from otel_agentperf_proxy.channel import Channel, Nowhere
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import find_target
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
@@ -89,8 +89,9 @@ async def relay_child(control: Control) -> None:
     config = msgspec.convert(control.payload["config"], ProxyConfig)
     worker = f"{control.payload['worker']}-{os.getpid()}"
     channel = Channel(control.payload["observer"], worker, limit_bytes=config.channel_bytes)
-    channel.start()
-    relay = Relay(config, channel)
+    if config.observe:
+        channel.start()
+    relay = Relay(config, channel if config.observe else Nowhere())
     control.answer("stats", relay.stats)
     server = _server(relay, drain_s=config.drain_s, http=RelayProtocol)
     control.ready()
@@ -124,7 +125,8 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start all processes; returns when the relays take requests."""
-        self.observer.start()
+        if self.config.observe:
+            self.observer.start()
         loop = asyncio.get_running_loop()
         self._watchers = [loop.create_task(self._keep_alive(index)) for index in range(len(self._relays))]
         await asyncio.sleep(0)
