@@ -223,6 +223,21 @@ STATUS: Final = "agentperf.status"
 USAGE_SOURCE: Final = "agentperf.usage.source"
 """string; `server`, `estimated` or `none`: who counted the tokens."""
 
+USAGE_COST: Final = "agentperf.usage.cost"
+"""double, US dollars; what the server says that the call cost (OpenRouter); absent when it does not say."""
+
+SERVER_QUEUE_S: Final = "agentperf.server.queue_s"
+"""double, s; waited in the server's queue, as the server says in its response (Groq)."""
+
+SERVER_LOAD_S: Final = "agentperf.server.load_s"
+"""double, s; loading the model, as the server says in its response (Ollama)."""
+
+SERVER_PREFILL_S: Final = "agentperf.server.prefill_s"
+"""double, s; reading the prompt, as the server says in its response (llama.cpp, Ollama, Groq)."""
+
+SERVER_DECODE_S: Final = "agentperf.server.decode_s"
+"""double, s; generating, as the server says in its response (llama.cpp, Ollama, Groq)."""
+
 REQUEST_ID: Final = "agentperf.request.id"
 """string; the client's `x-request-id`, else the provider's request id header, else one we made."""
 
@@ -349,6 +364,12 @@ OLD_USAGE_CACHE_CREATION_TOKENS: Final = "gen_ai.usage.cache_creation_input_toke
 OPERATION_CHAT: Final = "chat"
 """`gen_ai.operation.name` of an LLM call; the span's name is `chat {model}`."""
 
+OPERATION_TEXT_COMPLETION: Final = "text_completion"
+"""`gen_ai.operation.name` of an LLM call that goes on from a text."""
+
+OPERATION_EMBEDDINGS: Final = "embeddings"
+"""`gen_ai.operation.name` of a call for embeddings: no turn, nothing is generated."""
+
 OPERATION_GENERATE_CONTENT: Final = "generate_content"
 """`gen_ai.operation.name` of an LLM call in Google's format."""
 
@@ -380,7 +401,8 @@ USAGE_SERVER: Final = "server"
 """`agentperf.usage.source`: the response told its token counts."""
 
 USAGE_ESTIMATED: Final = "estimated"
-"""`agentperf.usage.source`: who wrote the span estimated the counts; our proxy does not."""
+"""`agentperf.usage.source`: the server told none, and whoever wrote the span estimated them. Ours does so for calls that
+ended well: a token for each output chunk where these are as small as tokens, else one for 3.4 bytes of text."""
 
 USAGE_NONE: Final = "none"
 """`agentperf.usage.source`: nobody counted; the counts are absent."""

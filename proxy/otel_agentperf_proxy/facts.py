@@ -105,6 +105,8 @@ class ResponseFacts:
     id: str | None = None
     model: str | None = None
     usage: Usage = field(default_factory=Usage)
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    """What else the server tells of the call (its own times, the cost), by semconv name."""
     finish_reasons: tuple[str, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     message_digest: bytes | None = None

@@ -22,7 +22,7 @@ from otel_agentperf import __version__, semconv
 from otel_agentperf_proxy.attributes import Attributes, clean, put, tag_attributes, text
 from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
-from otel_agentperf_proxy.facts import RequestFacts, ResponseFacts
+from otel_agentperf_proxy.facts import RequestFacts, ResponseFacts, Usage
 from otel_agentperf_proxy.frames import End
 from otel_agentperf_proxy.resource import resource as own_resource
 from otel_agentperf_proxy.timing import output_times, seconds
@@ -319,12 +319,19 @@ def _put_response(attributes: Attributes, facts: ResponseFacts, t0_ns: int) -> N
     put(attributes, semconv.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, usage.cached)
     put(attributes, semconv.GEN_AI_USAGE_CACHE_WRITE_INPUT_TOKENS, usage.cache_write)
     put(attributes, semconv.GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, usage.reasoning)
-    told = usage.input is not None or usage.output is not None
-    attributes[semconv.USAGE_SOURCE] = semconv.USAGE_SERVER if told else semconv.USAGE_NONE
+    attributes[semconv.USAGE_SOURCE] = _usage_source(usage)
+    attributes |= facts.attributes
     if facts.problem is None and (facts.tool_calls or (facts.terminal and facts.error_type is None)):
         attributes[semconv.TOOL_CALL_COUNT] = len(facts.tool_calls)
     attributes |= output_times(facts, t0_ns)
     attributes |= facts.content or {}
+
+
+def _usage_source(usage: Usage) -> str:
+    if usage.estimated:
+        return semconv.USAGE_ESTIMATED
+    told = usage.input is not None or usage.output is not None
+    return semconv.USAGE_SERVER if told else semconv.USAGE_NONE
 
 
 def _put_end(attributes: Attributes, end: End, call: Call) -> None:

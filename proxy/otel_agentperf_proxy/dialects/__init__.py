@@ -9,7 +9,10 @@ from otel_agentperf_proxy.dialects.anthropic_messages import AnthropicCountToken
 from otel_agentperf_proxy.dialects.base import Dialect, ResponseParser, plain_error_body
 from otel_agentperf_proxy.dialects.canonical import MessageCache
 from otel_agentperf_proxy.dialects.gemini import GeminiCountTokens, GeminiGenerate
+from otel_agentperf_proxy.dialects.ollama import OllamaChat, OllamaGenerate
 from otel_agentperf_proxy.dialects.openai_chat import OpenAIChat
+from otel_agentperf_proxy.dialects.openai_completions import OpenAICompletions
+from otel_agentperf_proxy.dialects.openai_embeddings import OpenAIEmbeddings
 from otel_agentperf_proxy.dialects.openai_responses import OpenAICompaction, OpenAIInputTokens, OpenAIResponses
 
 __all__ = ["DIALECTS", "Dialect", "MessageCache", "ResponseParser", "find", "plain_error_body"]
@@ -19,10 +22,14 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     OpenAIResponses(),
     OpenAICompaction(),
     OpenAIInputTokens(),
+    OpenAICompletions(),
+    OpenAIEmbeddings(),
     AnthropicMessages(),
     AnthropicCountTokens(),
     GeminiGenerate(),
     GeminiCountTokens(),
+    OllamaChat(),
+    OllamaGenerate(),
 )
 
 

@@ -130,13 +130,24 @@ class JSONDialect(ABC):
         return self
 
     def parse_request(self, body: bytes, *, content: bool = False, cache: MessageCache | None = None) -> RequestFacts:
-        facts = RequestFacts(self.name, self.operation, self.provider)
+        facts = self.begin()
         try:
             self.read_request(facts, body, content, cache)
         except Exception as error:  # the observation of a call must not fail with its body
             facts.problem = _problem("request", error)
-            _salvage(facts, body)
+            self.salvage(facts, body)
         return facts
+
+    def begin(self) -> RequestFacts:
+        """The facts as far as they are known without the body."""
+        return RequestFacts(self.name, self.operation, self.provider)
+
+    def salvage(self, facts: RequestFacts, body: bytes) -> None:
+        """What a body tells that is no JSON, or cut off: an unescaped quote before a key cannot be inside a string."""
+        if facts.model is None and (found := _MODEL.search(body)):
+            repaired = repair(found[1])
+            facts.model = string(msgspec.json.decode(repaired)) if repaired else None
+        facts.stream = facts.stream or _STREAM.search(body) is not None
 
     @abstractmethod
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
@@ -165,14 +176,6 @@ def _problem(what: str, error: Exception) -> str:
             return f"{what} is not JSON"
         case _:
             return f"{what} unreadable: {type(error).__name__}"
-
-
-def _salvage(facts: RequestFacts, body: bytes) -> None:
-    """What a body tells that is no JSON, or cut off: an unescaped quote before a key cannot be inside a string."""
-    if facts.model is None and (found := _MODEL.search(body)):
-        repaired = repair(found[1])
-        facts.model = string(msgspec.json.decode(repaired)) if repaired else None
-    facts.stream = facts.stream or _STREAM.search(body) is not None
 
 
 def fill_messages(

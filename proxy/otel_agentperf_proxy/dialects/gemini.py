@@ -55,18 +55,15 @@ STATUSES: Final = {
 _OUTPUT_TYPES: Final = {"application/json": "json", "text/plain": "text"}
 
 
-class _Request(Struct, rename="camel"):
+class _Request(Struct):
+    """The API takes names in camel case, and as the protocol buffers have them."""
+
     contents: Shallow = None
-    system_instruction: Raw = Raw(b"")
     tools: Shallow = None
-    generation_config: Shallow = None
-
-
-class _SnakeRequest(Struct):
-    """The same by the names of the protocol buffers, which the API takes as well."""
-
-    system_instruction: Raw = Raw(b"")
-    generation_config: Shallow = None
+    system: Raw = msgspec.field(default=Raw(b""), name="systemInstruction")
+    snake_system: Raw = msgspec.field(default=Raw(b""), name="system_instruction")
+    config: Shallow = msgspec.field(default=None, name="generationConfig")
+    snake_config: Shallow = msgspec.field(default=None, name="generation_config")
 
 
 class _Content(Struct, gc=False):
@@ -109,7 +106,6 @@ class _Answer(Struct, rename="camel"):
 
 
 _REQUEST: Final = msgspec.json.Decoder(_Request)
-_SNAKE_REQUEST: Final = msgspec.json.Decoder(_SnakeRequest)
 _CONTENT: Final = msgspec.json.Decoder(_Content)
 _TOOL: Final = msgspec.json.Decoder(_Tool)
 _PART: Final = msgspec.json.Decoder(_Part)
@@ -182,29 +178,30 @@ class GeminiGenerate(JSONDialect):
     def told(self, found: re.Match[str]) -> "GeminiGenerate":
         return GeminiGenerate(found[1], stream=found[2] is not None)
 
+    def begin(self) -> RequestFacts:
+        return RequestFacts(self.name, self.operation, self.provider, self._model, self._stream)
+
+    def salvage(self, facts: RequestFacts, body: bytes) -> None:
+        """Nothing: the path has told it."""
+
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
-        facts.model, facts.stream = self._model, self._stream
         request = decode(_REQUEST, body)
-        if not len(request.system_instruction) or request.generation_config is None:
-            other = decode(_SNAKE_REQUEST, body)
-            if not len(request.system_instruction):
-                request.system_instruction = other.system_instruction
-            request.generation_config = request.generation_config or other.generation_config
+        system = request.system if len(request.system) else request.snake_system
+        config = fields(request.config if request.config is not None else request.snake_config)
         raws = request.contents if isinstance(request.contents, list) else []
         if request.contents is not None and not isinstance(request.contents, list):
             facts.problem = "request messages are no list"
         tools = _fill_tools(facts, request.tools)
-        fill_system(facts, request.system_instruction)
-        config = fields(request.generation_config)
+        fill_system(facts, system)
         max_tokens = integer(_either(config, "maxOutputTokens", "max_output_tokens"))
         _set_attributes(facts, config, max_tokens)
         leading = fill_messages(facts, raws, _message, cache)
         if not tools and len(raws) > leading:
-            facts.auxiliary = auxiliary.matches(
-                bytes(request.system_instruction), bytes(raws[leading]), bytes(raws[-1]), max_tokens
-            ) or auxiliary.asks_for(_schema(config))
+            facts.auxiliary = auxiliary.asks_for(_schema(config)) or auxiliary.matches(
+                bytes(system), bytes(raws[leading]), bytes(raws[-1]), max_tokens
+            )
         if content:
-            facts.content = _content_attributes(request.system_instruction, raws, tools)
+            facts.content = _content_attributes(system, raws, tools)
 
     def response_parser(
         self, request: RequestFacts, status: int, content_type: str, *, content: bool = False

@@ -35,6 +35,12 @@ class JSONArrayFraming:
         start = at = 0
         end = len(data)
         while at < end and not self._ended:
+            if not self._depth:
+                start = at = data.find(b"[", at) + 1
+                if not start:
+                    break
+                self._depth = 1
+                continue
             if self._escaped:
                 self._escaped = False
                 at += 1
@@ -50,8 +56,6 @@ class JSONArrayFraming:
                     self._escaped = True
                 case b"{" | b"[":
                     self._depth += 1
-                    if self._depth == 1:
-                        start = at
                 case b"}" | b"]":
                     self._depth -= 1
                     self._ended = not self._depth

@@ -10,10 +10,7 @@ from msgspec import Raw, Struct
 from otel_agentperf import semconv
 from otel_agentperf_proxy.dialects import auxiliary, canonical, content, sessions
 from otel_agentperf_proxy.dialects.base import (
-    UNNAMED_ERROR,
-    BodyParser,
     JSONDialect,
-    error_type,
     fill_answer,
     fill_messages,
     fill_tools,
@@ -21,6 +18,7 @@ from otel_agentperf_proxy.dialects.base import (
 )
 from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Part, Reasoning, Text
 from otel_agentperf_proxy.dialects.framing import Event
+from otel_agentperf_proxy.dialects.openai_choices import ChoicesParser, Head
 from otel_agentperf_proxy.dialects.openai_messages import (
     answer_parts,
     content_parts,
@@ -30,11 +28,9 @@ from otel_agentperf_proxy.dialects.openai_messages import (
     read_message,
     reasoning_text,
 )
-from otel_agentperf_proxy.dialects.openai_usage import read_timings, read_usage
+from otel_agentperf_proxy.dialects.openai_usage import read_usage
 from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, fields, integer, number, string, strings
 from otel_agentperf_proxy.facts import RequestFacts
-
-DONE: Final = b"[DONE]"
 
 
 class _Request(Struct):
@@ -156,16 +152,8 @@ class _ChunkChoice(Struct, gc=False):
     error: Any = None
 
 
-class _Chunk(Struct):
-    id: Any = None
-    model: Any = None
+class _Chunk(Head):
     choices: list[_ChunkChoice] | None = None
-    usage: Any = None
-    timings: Any = None
-    error: Any = None
-    object: Any = None
-    type: Any = None
-    code: Any = None
 
 
 class _Choice(Struct):
@@ -175,16 +163,8 @@ class _Choice(Struct):
     error: Any = None
 
 
-class _Completion(Struct):
-    id: Any = None
-    model: Any = None
+class _Completion(Head):
     choices: list[_Choice] | None = None
-    usage: Any = None
-    timings: Any = None
-    error: Any = None
-    object: Any = None
-    type: Any = None
-    code: Any = None
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
@@ -225,34 +205,18 @@ class _OpenChoice:
         return parts
 
 
-class OpenAIChatParser(BodyParser):
+class OpenAIChatParser(ChoicesParser):
     """Reads a chat completion, streamed or not."""
 
     def __init__(self, request: RequestFacts, status: int, content_type: str, *, content: bool = False) -> None:
         super().__init__(request, status, content_type, content=content)
         self._choices: dict[int, _OpenChoice] = {}
-        expected = request.attributes.get(semconv.GEN_AI_REQUEST_CHOICE_COUNT, 1)
-        self._expected_choices = expected if isinstance(expected, int) else 1
-        self._timings: Any = None
-        self._done = False
 
     def on_event(self, time_ns: int, event: Event) -> None:
-        data = event[1]
-        if data == DONE:
-            self._done = self.facts.terminal = True
+        if self.is_done(event[1]):
             return
-        facts = self.facts
-        chunk = decode(_CHUNK, data)
-        if facts.id is None:
-            facts.id = string(chunk.id)
-        if facts.model is None:
-            facts.model = string(chunk.model)
-        if chunk.usage is not None:
-            read_usage(chunk.usage, facts.usage)
-        if chunk.timings is not None:
-            self._timings = chunk.timings
-        if chunk.error is not None or chunk.object == "error":
-            facts.error_type = _chunk_error(chunk)
+        chunk = decode(_CHUNK, event[1])
+        self.take_head(chunk)
         if not chunk.choices:
             return
         reasoning = answer = ""
@@ -263,11 +227,10 @@ class OpenAIChatParser(BodyParser):
                 choice = self._choices[index] = _OpenChoice()
             if item.usage is not None:
                 # Moonshot puts the usage into the last choice.
-                read_usage(item.usage, facts.usage)
+                read_usage(item.usage, self.facts)
             if isinstance(item.finish_reason, str):
                 choice.finish_reason = item.finish_reason
-            if item.error is not None:
-                facts.error_type = error_type({"error": item.error}) or UNNAMED_ERROR
+            self.take_error(item.error)
             if item.delta is not None:
                 thought, said = self._delta(choice, item.delta)
                 reasoning, answer = reasoning + thought, answer + said
@@ -329,48 +292,23 @@ class OpenAIChatParser(BodyParser):
         return (name or "") + (arguments or "")
 
     def on_stream_end(self) -> None:
-        facts = self.facts
-        read_timings(self._timings, facts.usage)
         choices = [choice for _, choice in sorted(self._choices.items())]
         reasons = [choice.finish_reason for choice in choices]
-        facts.terminal = self._done or (
-            len(choices) >= self._expected_choices and all(reason is not None for reason in reasons)
-        )
-        facts.finish_reasons = tuple([reason for reason in reasons if reason is not None])
-        if not self.keeping:
-            return
-        parts = [choice.parts() for choice in choices]
-        fill_answer(facts, parts, complete=facts.terminal)
-        if self.content:
-            facts.content = _output_messages(parts, reasons)
+        self.end(reasons)
+        if self.keeping:
+            parts = [choice.parts() for choice in choices]
+            fill_answer(self.facts, parts, complete=self.facts.terminal)
+            self.show(parts, reasons)
 
     def on_body(self, body: bytes) -> None:
-        facts = self.facts
         completion = decode(_COMPLETION, body)
-        facts.terminal = True
-        facts.id = string(completion.id)
-        facts.model = string(completion.model)
-        read_usage(completion.usage, facts.usage)
-        read_timings(completion.timings, facts.usage)
-        if completion.error is not None or completion.object == "error":
-            facts.error_type = _chunk_error(completion)
+        self.facts.terminal = True
+        self.take_head(completion)
         choices = completion.choices or []
-        if failed := next((choice.error for choice in choices if choice.error is not None), None):
-            facts.error_type = error_type({"error": failed}) or UNNAMED_ERROR
+        for choice in choices:
+            self.take_error(choice.error)
         reasons = [string(choice.finish_reason) for choice in choices]
-        facts.finish_reasons = tuple([reason for reason in reasons if reason is not None])
+        self.end(reasons)
         parts = [answer_parts(choice.message) for choice in choices]
-        fill_answer(facts, parts, complete=True)
-        if self.content:
-            facts.content = _output_messages(parts, reasons)
-
-
-def _chunk_error(chunk: _Chunk | _Completion) -> str:
-    return error_type(msgspec.structs.asdict(chunk)) or UNNAMED_ERROR
-
-
-def _output_messages(choices: Sequence[Sequence[Part]], reasons: Sequence[str | None]) -> dict[str, str]:
-    messages = [
-        content.message("assistant", parts, reason or "") for parts, reason in zip(choices, reasons, strict=True)
-    ]
-    return {semconv.GEN_AI_OUTPUT_MESSAGES: content.encode(messages)}
+        fill_answer(self.facts, parts, complete=True)
+        self.show(parts, reasons)

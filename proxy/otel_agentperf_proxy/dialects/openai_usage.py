@@ -1,17 +1,17 @@
-"""Token counts as servers of OpenAI's formats report them, each in its own dialect of `usage`."""
+"""Token counts, costs and times as servers of OpenAI's formats report them, each with names of its own."""
 
 from typing import Any, Final
 
-from otel_agentperf_proxy.dialects.shallow import integer
-from otel_agentperf_proxy.facts import Usage
+from otel_agentperf import semconv
+from otel_agentperf_proxy.dialects.shallow import integer, number
+from otel_agentperf_proxy.facts import ResponseFacts, Usage
 
 _PROMPT: Final = "prompt_tokens_details"
 _COMPLETION: Final = "completion_tokens_details"
 
 
-def read_usage(value: Any, usage: Usage) -> None:
-    """Take over the counters of a `usage` object of chat and completions; servers that send several send totals so
-    far."""
+def read_usage(value: Any, facts: ResponseFacts) -> None:
+    """Take over a `usage` object of chat and completions; servers that send several send totals so far."""
     if not isinstance(value, dict):
         return
     prompt, completion = _details(value, _PROMPT), _details(value, _COMPLETION)
@@ -28,13 +28,19 @@ def read_usage(value: Any, usage: Usage) -> None:
         if total is not None and given is not None and total == given + output + reasoning:
             output += reasoning
     _take(
-        usage,
+        facts.usage,
         input=_first(value.get("prompt_tokens"), both),
         output=output,
         cached=_first(prompt.get("cached_tokens"), hits, value.get("cached_tokens")),
         cache_write=integer(prompt.get("cache_write_tokens")),
         reasoning=reasoning,
     )
+    # OpenRouter's credits are US dollars.
+    put_number(facts, semconv.USAGE_COST, value.get("cost"))
+    # Groq.
+    put_number(facts, semconv.SERVER_QUEUE_S, value.get("queue_time"))
+    put_number(facts, semconv.SERVER_PREFILL_S, value.get("prompt_time"))
+    put_number(facts, semconv.SERVER_DECODE_S, value.get("completion_time"))
 
 
 def read_responses_usage(value: Any, usage: Usage) -> None:
@@ -52,10 +58,11 @@ def read_responses_usage(value: Any, usage: Usage) -> None:
     )
 
 
-def read_timings(value: Any, usage: Usage) -> None:
-    """Take over the counters of llama.cpp's `timings`, where its usage is not asked for."""
+def read_timings(value: Any, facts: ResponseFacts) -> None:
+    """Take over llama.cpp's `timings`: its times, and its counters where it sent no usage."""
     if not isinstance(value, dict):
         return
+    usage = facts.usage
     cached, fresh = integer(value.get("cache_n")), integer(value.get("prompt_n"))
     _take(
         usage,
@@ -63,6 +70,15 @@ def read_timings(value: Any, usage: Usage) -> None:
         output=integer(value.get("predicted_n")) if usage.output is None else None,
         cached=cached if usage.cached is None else None,
     )
+    put_number(facts, semconv.SERVER_PREFILL_S, value.get("prompt_ms"), per_s=1000)
+    put_number(facts, semconv.SERVER_DECODE_S, value.get("predicted_ms"), per_s=1000)
+
+
+def put_number(facts: ResponseFacts, name: str, value: Any, *, per_s: int = 1) -> None:
+    """Keep a number of 0 or more as an attribute; of a time, `per_s` units make a second."""
+    found = number(value)
+    if found is not None and found >= 0:
+        facts.attributes[name] = found / per_s
 
 
 def _take(usage: Usage, **counts: int | None) -> None:

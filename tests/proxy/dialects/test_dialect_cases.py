@@ -160,6 +160,8 @@ def test_single_bytes_give_the_same_facts(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 def test_other_line_ends_give_the_same_facts(name: str, line_end: bytes) -> None:
     case = case_of(name)
+    if line_end == b"\r" and name.startswith("ollama"):
+        pytest.skip("JSON lines end with a line feed")
     parts = [(time_ns, data.replace(b"\n", line_end)) for time_ns, data in case.parts]
     facts = response_of(case, parts)
     # A lone CR ends a line only with what follows it, so its times come with the next part or not.

@@ -187,11 +187,62 @@ def test_a_response_that_is_no_stream_has_no_output_times(relay):
         assert name not in attributes
 
 
-def test_counts_that_the_server_did_not_tell_are_absent(relay):
-    relay.call(PLAIN, json.dumps({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}).encode())
+def test_counts_that_the_server_did_not_tell_are_estimated_and_marked(relay):
+    relay.call(PLAIN, json.dumps({"choices": [{"message": {"content": "Hello!!"}, "finish_reason": "stop"}]}).encode())
     attributes = relay.span("chat")["attributes"]
-    assert attributes["agentperf.usage.source"] == "none"
+    assert attributes["agentperf.usage.source"] == "estimated"
+    told = {name: value for name, value in attributes.items() if name.startswith("gen_ai.usage.")}
+    # 11 bytes of prompt, 7 of answer.
+    assert told == {"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 2}
+
+
+def test_counts_of_a_broken_stream_are_not_estimated(relay):
+    told = relay.open()
+    told.body(STREAMED)
+    told.head(headers=EVENT_STREAM)
+    stream(told, until=4)
+    told.end(120)
+    attributes = relay.span("chat")["attributes"]
+    assert (attributes["agentperf.status"], attributes["agentperf.usage.source"]) == ("truncated", "none")
     assert not [name for name in attributes if name.startswith("gen_ai.usage.")]
+
+
+def test_what_a_server_tells_of_its_times_and_of_the_cost_is_kept(relay):
+    answer = {**json.loads(ANSWER), "timings": {"prompt_ms": 20.5, "predicted_ms": 40}}
+    answer["usage"]["cost"] = 0.25
+    relay.call(PLAIN, json.dumps(answer).encode())
+    attributes = relay.span("chat")["attributes"]
+    assert attributes["agentperf.usage.cost"] == 0.25
+    assert attributes["agentperf.server.prefill_s"] == 0.0205
+    assert attributes["agentperf.server.decode_s"] == 0.04
+
+
+def test_a_call_of_gemini(relay):
+    told = relay.open(path="/v1beta/models/gemini-3:generateContent")
+    told.body(json.dumps({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}).encode())
+    told.head(headers={"content-type": "application/json"})
+    candidate = {"content": {"role": "model", "parts": [{"text": "Hello"}]}, "finishReason": "STOP"}
+    told.chunk(20, json.dumps({"candidates": [candidate], "usageMetadata": {"promptTokenCount": 2}}))
+    told.end(30)
+    attributes = relay.span("generate_content gemini-3")["attributes"]
+    assert attributes["gen_ai.operation.name"] == "generate_content"
+    assert attributes["gen_ai.provider.name"] == "gcp.gemini"
+    assert attributes["agentperf.dialect"] == "gemini.generate"
+    assert attributes["gen_ai.usage.input_tokens"] == 2
+    assert attributes["agentperf.usage.source"] == "server"
+
+
+def test_embeddings_are_no_turn(relay):
+    told = relay.open(path="/v1/embeddings")
+    told.body(b'{"model": "e", "input": "hello there"}')
+    told.head(headers={"content-type": "application/json"})
+    told.chunk(20, b'{"object": "list", "data": [{"embedding": [0.5]}], "model": "e"}')
+    told.end(30)
+    attributes = relay.span("embeddings e")["attributes"]
+    assert attributes["agentperf.turn.kind"] == "auxiliary"
+    assert attributes["agentperf.usage.source"] == "estimated"
+    assert attributes["gen_ai.usage.input_tokens"] == 3
+    assert "gen_ai.usage.output_tokens" not in attributes
 
 
 def test_an_error_status(relay):
