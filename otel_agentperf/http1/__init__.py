@@ -4,17 +4,22 @@ It forwards what it is given: no header is added, merged, decoded or stored, no 
 body decompressed. Chunks of a response are handed over with the monotonic time of the socket read that brought them.
 """
 
-from otel_agentperf.http1.client import Client, Origin
-from otel_agentperf.http1.connection import Response
+from otel_agentperf.http1.client import Client, Origin, framing_of, request_head
+from otel_agentperf.http1.connection import Connection
 from otel_agentperf.http1.errors import ConnectError, HTTPError, ProtocolError, ResetError, UpstreamTimeout
+from otel_agentperf.http1.exchange import Exchange, Response
 
 __all__ = [
     "Client",
     "ConnectError",
+    "Connection",
+    "Exchange",
     "HTTPError",
     "Origin",
     "ProtocolError",
     "ResetError",
     "Response",
     "UpstreamTimeout",
+    "framing_of",
+    "request_head",
 ]

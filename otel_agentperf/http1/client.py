@@ -10,8 +10,9 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from otel_agentperf.errors import UsageError
-from otel_agentperf.http1.connection import Connection, Response
+from otel_agentperf.http1.connection import Connection
 from otel_agentperf.http1.errors import ConnectError, ProtocolError, ResetError, UpstreamTimeout
+from otel_agentperf.http1.exchange import Response
 
 IDLE_LIMIT_S: Final = 4.0
 """An idle connection is not used after this: common servers close theirs after 5 s, and a request that meets the
@@ -111,23 +112,25 @@ class Client:
             ProtocolError: the response is not HTTP/1.1, or the request cannot be written as such.
         Whatever the iteration of `body` raises ends the exchange and is raised as it is.
         """
-        length, chunked = _framing(headers)
+        length, chunked = framing_of(headers)
         streamed = None if body is None or isinstance(body, bytes) else body
         whole = body if isinstance(body, bytes) else b""
         if length is not None and streamed is None and len(whole) != length:
             raise ProtocolError(f"content-length is {length}, the body has {len(whole)} bytes")
         unsaid = isinstance(body, bytes) and length is None and not chunked
-        head = _head(method, target, headers, len(whole) if unsaid else None)
+        head = request_head(method, target, headers, len(whole) if unsaid else None)
         if chunked and streamed is None:
             whole = b"%x\r\n%b\r\n0\r\n\r\n" % (len(whole), whole) if whole else b"0\r\n\r\n"
         while True:
-            connection = self._take_idle(origin)
+            connection = self.take(origin)
             reused = connection is not None
             if connection is None:
-                connection = await self._connect(origin)
+                connection = await self.connect(origin)
             exchange: Response | None = None
             try:
-                exchange = connection.start(head + whole if whole else head, is_head=method == b"HEAD", upgrade=upgrade)
+                exchange = connection.request(
+                    head + whole if whole else head, is_head=method == b"HEAD", upgrade=upgrade
+                )
                 if streamed is not None:
                     exchange.pump(streamed, None if chunked else length or 0)
                 else:
@@ -161,7 +164,8 @@ class Client:
         self._idle.clear()
         await asyncio.sleep(0)
 
-    def _take_idle(self, origin: Origin) -> Connection | None:
+    def take(self, origin: Origin) -> Connection | None:
+        """A kept connection that is free and open, or None."""
         idle = self._idle.get(origin)
         now = monotonic_ns()
         while idle:
@@ -171,7 +175,12 @@ class Client:
             connection.close()
         return None
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def connect(self, origin: Origin) -> Connection:
+        """A new connection; `give_back` it when it is not used after all.
+
+        Raises:
+            ConnectError, UpstreamTimeout: there is none to be had.
+        """
         if self._closed:
             raise ConnectError("the client is closed")
         loop = asyncio.get_running_loop()
@@ -197,6 +206,12 @@ class Client:
             raise ConnectError(f"cannot connect to {origin}: the connection was closed at once")
         self._connections[connection] = origin
         return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection from `connect` that carried nothing."""
+        connection.idle_since_ns = monotonic_ns()
+        if not connection.closed:
+            self._on_idle(connection)
 
     def _on_idle(self, connection: Connection) -> None:
         origin = self._connections.get(connection)
@@ -231,7 +246,7 @@ def _stale(connection: Connection, now_ns: int) -> bool:
     return now_ns - connection.idle_since_ns > limit_s * 1e9
 
 
-def _framing(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
+def framing_of(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
     """What the fields say about the body: its length, if they tell, and whether it is chunked.
 
     Raises:
@@ -246,7 +261,14 @@ def _framing(headers: Sequence[tuple[bytes, bytes]]) -> tuple[int | None, bool]:
     return (int(lengths[0]) if lengths else None), bool(codings)
 
 
-def _head(method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], content_length: int | None) -> bytes:
+def request_head(
+    method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], content_length: int | None = None
+) -> bytes:
+    """A request's head as on the wire, with a Content-Length where one is given.
+
+    Raises:
+        ProtocolError: it would be read as something else than it says.
+    """
     lines = [b"%b %b HTTP/1.1" % (method, target)]
     lines += [b"%b: %b" % field for field in headers]
     if content_length is not None:

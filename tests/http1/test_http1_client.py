@@ -242,7 +242,7 @@ async def test_connecting_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(client_module.asyncio, "get_running_loop", lambda: Loop)
     client = Client(connect_timeout_s=0.01)
     with pytest.raises(UpstreamTimeout, match=r"took longer than 0\.01 s"):
-        await client._connect(Origin("http", "127.0.0.1", 9))
+        await client.connect(Origin("http", "127.0.0.1", 9))
 
 
 async def test_a_closed_client_makes_no_connection(client: Client, server: Any) -> None:

@@ -108,7 +108,7 @@ async def test_an_upstream_that_takes_too_long_to_connect_is_a_504(bench, monkey
     async def too_long(client, origin):
         raise UpstreamTimeout(f"connecting to {origin} took longer than 1 s")
 
-    monkeypatch.setattr(Client, "_connect", too_long)
+    monkeypatch.setattr(Client, "connect", too_long)
     async with bench(silent) as running:
         head, body = await running.exchange(CHAT)
         end = await running.sink.end_of()
