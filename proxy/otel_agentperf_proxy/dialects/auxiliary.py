@@ -4,6 +4,7 @@ Known phrases only, near the start of the prompt, or known schemas of the answer
 request is a turn.
 """
 
+import re
 from typing import Any, Final, Literal, NamedTuple
 
 HEAD_BYTES: Final = 1024
@@ -46,6 +47,38 @@ SCHEMAS: Final = (
     frozenset(("unproductive_state_analysis", "unproductive_state_confidence")),  # gemini-cli: is it in a loop
 )
 """Properties of the answer that a request asks for, which mark it as auxiliary."""
+
+
+SUMMARIES: Final = (
+    b"CRITICAL: Respond with TEXT ONLY. Do NOT call any tools.",  # Claude Code 2.1: with its tools
+    b"Your task is to create a detailed summary of the conversation so far",  # Claude Code 1.0, 2.0, and its forks
+    b"You are performing a CONTEXT CHECKPOINT COMPACTION.",  # Codex 0.169
+    b"Provide a detailed prompt for continuing our conversation above.",  # opencode 1.0
+    b"First, reason in your scratchpad. Then, generate the",  # gemini-cli, qwen-code
+)
+"""Texts that begin so, in the last message of a conversation, ask for a summary to go on with in its place."""
+
+_SUMMARY: Final = re.compile(
+    rb"(?i)\bsummar(?:y|i[sz]e)\b[^\"]{0,160}\b(?:conversation|session|context|history|progress|work so far)\b"
+    rb"|\b(?:conversation|session|context|history)\b[^\"]{0,160}\b(?:summar(?:y|i[sz]e)|compact)"
+)
+_TAIL_BYTES: Final = 8192
+
+
+def is_summary(last: bytes) -> bool:
+    """Whether a conversation's last message, as JSON, is known to ask for its summary. Tools do not matter."""
+    return any(_begins(last, phrase) for phrase in SUMMARIES)
+
+
+def asks_for_summary(last: bytes) -> bool:
+    """Whether a conversation's last message, as JSON, seems to ask for a summary of it: no more than a hint."""
+    return is_summary(last) or _SUMMARY.search(last[-_TAIL_BYTES:]) is not None
+
+
+def _begins(json: bytes, phrase: bytes) -> bool:
+    """Whether a string in the JSON begins with the phrase; an escaped quote before it is inside a string."""
+    at = json.find(b'"' + phrase)
+    return at > 0 and json[at - 1 : at] != b"\\"
 
 
 def asks_for(schema: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 from msgspec import Raw
 
-from otel_agentperf_proxy.dialects import canonical
+from otel_agentperf_proxy.dialects import auxiliary, canonical
 from otel_agentperf_proxy.dialects.canonical import Call, MessageCache, Part
 from otel_agentperf_proxy.dialects.framing import Event, Framing
 from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS, Shallow, decode, repair, string
@@ -189,6 +189,7 @@ def fill_messages(
         except JSON_ERRORS:
             return canonical.unreadable(raw)
 
+    facts.summarizes = bool(raws) and auxiliary.asks_for_summary(bytes(raws[-1]))
     messages = [read(raw) for raw in raws] if cache is None else cache.read(facts.dialect, raws, read)
     leading = 0
     while leading < len(messages) and messages[leading].role in SYSTEM_ROLES:
@@ -244,6 +245,7 @@ def fill_answer(
         facts.output_bytes = sum([canonical.text_bytes(parts, reasoning=True) for parts in messages])
     if complete and messages:
         facts.message_digest = canonical.digest("assistant", messages[0], with_ids=with_ids)
+        facts.lines = canonical.answer_lines([part for parts in messages for part in parts])
 
 
 class BodyParser(ABC):
@@ -291,11 +293,12 @@ class BodyParser(ABC):
 
     def output(self, time_ns: int, reasoning: str, answer: str) -> None:
         """Note an output chunk with this much text of both kinds; without any it is none."""
-        facts = self.facts
-        if not (reasoning or answer):
+        text = reasoning + answer
+        if not text:
             return
+        facts = self.facts
         facts.output_ns.append(time_ns)
-        facts.output_bytes += canonical.utf8_bytes(reasoning) + canonical.utf8_bytes(answer)
+        facts.output_bytes += canonical.utf8_bytes(text)
         if answer and facts.first_answer_ns is None:
             facts.first_answer_ns = time_ns
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
+from otel_agentperf_proxy.dialects import marks
 from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS
 from otel_agentperf_proxy.facts import Message, ToolCall, ToolResult
 
@@ -170,11 +171,6 @@ def text_bytes(parts: Sequence[Part], *, reasoning: bool = False) -> int:
     return size
 
 
-def text_digest(role: str, text: str) -> bytes:
-    """The digest of a message that holds just this text, for comparing a text with messages that are no longer kept."""
-    return digest(role, (Text(text),))
-
-
 def tool_call(part: Call, *, with_strings: bool = False) -> ToolCall:
     """The facts of a tool call; `with_strings` keeps the string values of its arguments."""
     strings = _strings(part.arguments) if with_strings else ()
@@ -204,18 +200,42 @@ def message(
 ) -> Message:
     """The facts of a request's message. Argument strings are not kept: history needs them no more."""
     calls: list[ToolCall] = []
+    texts: list[str] = []
+    lines = b""
     has_text = False
     for part in parts:
         if isinstance(part, Text):
             has_text = has_text or part.text != ""
+            texts.append(part.text)
         elif isinstance(part, Call):
             calls.append(tool_call(part))
         elif isinstance(part, Other):
             has_text = True
+        elif isinstance(part, Result):
+            lines += marks.of_result(_text(part.parts))
     return Message(
-        role, digest(role, parts, with_ids=with_ids), size, tuple(calls), results, has_text, text_bytes(parts)
+        role,
+        digest(role, parts, with_ids=with_ids),
+        size,
+        tuple(calls),
+        results,
+        has_text,
+        text_bytes(parts),
+        b"" if calls or role in ASSISTANT_ROLES else marks.of_texts(texts),
+        lines + marks.of_lines("\n".join(texts)) if texts else lines,
     )
 
+
+def _text(parts: Sequence[Part]) -> str:
+    return "\n".join([part.text for part in parts if isinstance(part, Text)])
+
+
+def answer_lines(parts: Sequence[Part]) -> bytes:
+    """Marks of the lines of an answer's text."""
+    return marks.of_lines(_text(parts))
+
+
+ASSISTANT_ROLES: Final = frozenset(("assistant", "model"))
 
 UNREADABLE: Final = ""
 """Role of a message that could not be read; its digest is that of its bytes."""

@@ -230,19 +230,21 @@ class OpenAIChatParser(ChoicesParser):
                 read_usage(item.usage, self.facts)
             if isinstance(item.finish_reason, str):
                 choice.finish_reason = item.finish_reason
-            self.take_error(item.error)
+            if item.error is not None:
+                self.take_error(item.error)
             if item.delta is not None:
                 thought, said = self._delta(choice, item.delta)
-                reasoning, answer = reasoning + thought, answer + said
+                reasoning += thought
+                answer += said
         self.output(time_ns, reasoning, answer)
 
     def _delta(self, choice: _OpenChoice, delta: _Delta) -> tuple[str, str]:
         """The reasoning that the delta holds, and the other output."""
-        answer = ""
-        # vLLM sends the same text under both names for a while, OpenRouter in its details, too: one of them counts.
-        reasoning = (
-            string(delta.reasoning_content) or string(delta.reasoning) or reasoning_text(delta.reasoning_details)
-        )
+        reasoning = answer = ""
+        if delta.reasoning_content or delta.reasoning or delta.reasoning_details:
+            # vLLM sends the same text under both names for a while, OpenRouter in its details, too: one of them counts.
+            told = string(delta.reasoning_content) or string(delta.reasoning)
+            reasoning = told or reasoning_text(delta.reasoning_details)
         text = delta.content
         if text:
             if isinstance(text, list):
@@ -252,7 +254,8 @@ class OpenAIChatParser(ChoicesParser):
                 text = "".join([part.text for part in parts if isinstance(part, Text)])
             if isinstance(text, str):
                 answer = text
-        answer += string(delta.refusal) or ""
+        if delta.refusal is not None:
+            answer += string(delta.refusal) or ""
         if self.keeping:
             if answer:
                 choice.texts.append(answer)

@@ -38,7 +38,7 @@ MAX_TRIGGER_BYTES: Final = 256
 
 class _Request(Struct):
     model: Shallow = None
-    input: Raw = Raw(b"")
+    input: Shallow = None
     instructions: Raw = Raw(b"")
     tools: Shallow = None
     stream: Shallow = None
@@ -168,15 +168,13 @@ class OpenAIInputTokens(OpenAICompaction):
     path: ClassVar[re.Pattern[str]] = re.compile("/responses/input_tokens$")
 
 
-def _items(input: Raw) -> list[Raw] | None:
+def _items(input: Shallow) -> list[Raw] | None:
     """The items of a request; a string is one message. None when it is neither."""
-    if not len(input):
-        return []
-    match shallow(input):
-        case list() as items:
-            return items
-        case str() as text:
-            return [Raw(_JSON.encode({"role": "user", "content": text}))]
+    match input:
+        case list():
+            return input
+        case str():
+            return [Raw(_JSON.encode({"role": "user", "content": input}))]
         case None:
             return []
     return None

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from otel_agentperf import semconv
-from otel_agentperf_proxy.dialects import Dialect, find
+from otel_agentperf_proxy.dialects import DIALECTS, Dialect, find
 from otel_agentperf_proxy.facts import RequestFacts
 
 REQUEST = RequestFacts("", "", "")
@@ -22,16 +22,25 @@ def captured(content: Any) -> dict[str, Any]:
 
 
 def test_nothing_is_captured_unless_asked_for() -> None:
-    for path in ("/v1/chat/completions", "/v1/messages"):
-        found = dialect(path)
-        assert found.parse_request(b'{"messages": [{"role": "user", "content": "secret"}]}').content is None
-        parser = found.response_parser(REQUEST, 200, "application/json")
-        parser.feed(
-            1, b'{"content": [{"type": "text", "text": "secret"}], "choices": [{"message": {"content": "secret"}}]}'
-        )
-        facts = parser.finish()
+    message = {"role": "user", "content": "secret", "parts": [{"text": "secret"}]}
+    request = {"messages": [message], "input": [message], "contents": [message], "prompt": "secret"}
+    answer = {
+        "content": [{"type": "text", "text": "secret"}],
+        "choices": [{"message": {"content": "secret"}, "text": "secret"}],
+        "output": [{"type": "message", "content": "secret"}],
+        "candidates": [{"content": {"parts": [{"text": "secret"}]}}],
+        "message": {"content": "secret"},
+        "response": "secret",
+    }
+    for found in DIALECTS:
+        facts = found.parse_request(json.dumps(request).encode())
         assert facts.content is None
         assert "secret" not in repr(facts)
+        parser = found.response_parser(REQUEST, 200, "application/json")
+        parser.feed(1, json.dumps(answer).encode())
+        told = parser.finish()
+        assert told.content is None
+        assert "secret" not in repr(told)
 
 
 def test_chat_messages() -> None:
@@ -90,6 +99,81 @@ def test_anthropic_messages() -> None:
     }
 
 
+SYSTEM = [{"type": "text", "content": "s"}]
+HISTORY = [
+    {"role": "user", "parts": [{"type": "text", "content": "u"}]},
+    {
+        "role": "assistant",
+        "parts": [
+            {"type": "text", "content": "a"},
+            {"type": "tool_call", "id": "1", "name": "f", "arguments": {"a": 1}},
+        ],
+    },
+]
+
+
+def test_items_of_responses() -> None:
+    body = {
+        "instructions": "s",
+        "input": [
+            {"role": "user", "content": "u"},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "r"}]},
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": '{"a": 1}'},
+            {"type": "function_call_output", "call_id": "1", "output": "ok"},
+        ],
+        "tools": [{"type": "function", "name": "f"}],
+    }
+    assert captured(dialect("/v1/responses").parse_request(json.dumps(body).encode(), content=True).content) == {
+        semconv.GEN_AI_SYSTEM_INSTRUCTIONS: SYSTEM,
+        semconv.GEN_AI_INPUT_MESSAGES: [
+            HISTORY[0],
+            {"role": "assistant", "parts": [{"type": "reasoning", "content": "r"}]},
+            {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "f", "arguments": {"a": 1}}]},
+            {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "response": "ok"}]},
+        ],
+        semconv.GEN_AI_TOOL_DEFINITIONS: body["tools"],
+    }
+
+
+def test_contents_of_gemini() -> None:
+    body = {
+        "systemInstruction": {"parts": [{"text": "s"}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "u"}]},
+            {"role": "model", "parts": [{"text": "a"}, {"functionCall": {"id": "1", "name": "f", "args": {"a": 1}}}]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "f"}]}],
+    }
+    found = dialect("/v1beta/models/m:generateContent").parse_request(json.dumps(body).encode(), content=True)
+    assert captured(found.content) == {
+        semconv.GEN_AI_SYSTEM_INSTRUCTIONS: SYSTEM,
+        semconv.GEN_AI_INPUT_MESSAGES: HISTORY,
+        semconv.GEN_AI_TOOL_DEFINITIONS: body["tools"],
+    }
+
+
+def test_messages_of_ollama() -> None:
+    call = {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}
+    body = {
+        "messages": [
+            {"role": "user", "content": "u"},
+            {"role": "assistant", "content": "a", "tool_calls": [call]},
+        ]
+    }
+    found = dialect("/api/chat").parse_request(json.dumps(body).encode(), content=True)
+    assert captured(found.content) == {semconv.GEN_AI_INPUT_MESSAGES: HISTORY}
+
+
+def test_prompts() -> None:
+    found = dialect("/api/generate").parse_request(b'{"system": "s", "prompt": "u"}', content=True)
+    assert captured(found.content) == {
+        semconv.GEN_AI_SYSTEM_INSTRUCTIONS: SYSTEM,
+        semconv.GEN_AI_INPUT_MESSAGES: HISTORY[:1],
+    }
+    found = dialect("/v1/completions").parse_request(b'{"prompt": "u"}', content=True)
+    assert captured(found.content) == {semconv.GEN_AI_INPUT_MESSAGES: HISTORY[:1]}
+
+
 OUTPUT = {
     semconv.GEN_AI_OUTPUT_MESSAGES: [
         {
@@ -131,4 +215,43 @@ def test_a_streamed_anthropic_answer() -> None:
     events += [{"type": "message_delta", "delta": {"stop_reason": "tool_use"}}, {"type": "message_stop"}]
     for event in events:
         parser.feed(1, b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert captured(parser.finish().content) == OUTPUT
+
+
+def test_a_streamed_answer_of_responses() -> None:
+    parser = dialect("/v1/responses").response_parser(REQUEST, 200, "text/event-stream", content=True)
+    items: list[dict[str, Any]] = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ab"}]},
+        {"type": "function_call", "call_id": "1", "name": "f", "arguments": '{"a": 1}'},
+    ]
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_item.done", "output_index": index, "item": item} for index, item in enumerate(items)
+    ]
+    details = {"reason": "tool_use"}
+    events.append({"type": "response.incomplete", "response": {"status": "incomplete", "incomplete_details": details}})
+    for event in events:
+        parser.feed(1, b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert captured(parser.finish().content) == OUTPUT
+
+
+def test_a_streamed_answer_of_gemini() -> None:
+    parser = dialect("/v1beta/models/m:streamGenerateContent").response_parser(REQUEST, 200, "", content=True)
+    parts: list[dict[str, Any]] = [
+        {"text": "hm", "thought": True},
+        {"text": "ab"},
+        {"functionCall": {"id": "1", "name": "f", "args": {"a": 1}}},
+    ]
+    chunks: list[dict[str, Any]] = [{"candidates": [{"content": {"parts": [part]}}]} for part in parts]
+    chunks.append({"candidates": [{"finishReason": "tool_use"}]})
+    parser.feed(1, json.dumps(chunks).encode())
+    assert captured(parser.finish().content) == OUTPUT
+
+
+def test_a_streamed_answer_of_ollama() -> None:
+    parser = dialect("/api/chat").response_parser(REQUEST, 200, "application/x-ndjson", content=True)
+    call = {"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}
+    for message in ({"thinking": "hm"}, {"content": "ab"}, {"tool_calls": [call]}):
+        parser.feed(1, json.dumps({"message": message}).encode() + b"\n")
+    parser.feed(2, b'{"done": true, "done_reason": "tool_use"}\n')
     assert captured(parser.finish().content) == OUTPUT

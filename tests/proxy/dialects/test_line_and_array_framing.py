@@ -95,4 +95,8 @@ def test_lines_are_taken_up_again_at_the_next_one() -> None:
     resumed = framing.resumed()
     assert events(resumed, b'": 2}\n{"c": 3}\n') == [(b"", b'{"c": 3}')]
     assert resumed.skipped == 1
-    assert JSONArrayFraming().resumed() is None
+
+
+def test_an_array_is_not_taken_up_again() -> None:
+    framing: Framing = JSONArrayFraming()
+    assert framing.resumed() is None

@@ -7,12 +7,19 @@ from otel_agentperf_proxy.facts import Message
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
+GEMINI = "/v1beta/models/m:generateContent"
+OLLAMA = "/api/chat"
+
+HISTORY = {RESPONSES: "input", GEMINI: "contents"}
+"""Where a request of the dialect has its messages, unless in `messages`."""
 
 
 def message(path: str, text: str, cache: MessageCache | None = None) -> Message:
     dialect = find("POST", path)
     assert dialect is not None
-    facts = dialect.parse_request(b'{"messages": [' + text.encode() + b"]}", cache=cache)
+    field = HISTORY.get(path, "messages")
+    facts = dialect.parse_request(f'{{"{field}": [{text}]}}'.encode(), cache=cache)
     assert facts.problem is None
     assert len(facts.messages) == 1
     return facts.messages[0]
@@ -88,6 +95,81 @@ def test_tool_calls_compare_by_id_name_and_parsed_arguments(path: str, call: obj
 
 def test_both_formats_agree_on_the_same_answer() -> None:
     assert message(CHAT, chat_call("1", "f", "{}")).digest == message(MESSAGES, anthropic_call("1", "f", "{}")).digest
+
+
+def test_formats_agree_on_a_plain_message() -> None:
+    plain = message(CHAT, '{"role":"user","content":"a"}').digest
+    assert message(RESPONSES, '{"role":"user","content":[{"type":"input_text","text":"a"}]}').digest == plain
+    assert message(GEMINI, '{"role":"user","parts":[{"text":"a"}]}').digest == plain
+    assert message(GEMINI, '{"parts":[{"text":""},{"text":"a","thoughtSignature":"s"}]}').digest == plain
+    assert message(OLLAMA, '{"role":"user","content":"a"}').digest == plain
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            '{"type":"function_call","id":"fc_1","status":"completed","call_id":"1","name":"f",'
+            '"arguments":"{\\"a\\": 1}"}',
+            '{"type":"function_call","call_id":"1","name":"f","arguments":"{\\"a\\":1.0}"}',
+        ),
+        (
+            '{"type":"web_search_call","id":"ws_1","status":"completed","action":{"type":"search","query":"x"}}',
+            '{"type":"web_search_call","action":{"query":"x","type":"search"}}',
+        ),
+        (
+            '{"type":"function_call_output","id":"o_1","call_id":"1","output":"ok"}',
+            '{"type":"function_call_output","call_id":"1","output":[{"type":"input_text","text":"ok"}]}',
+        ),
+        (
+            '{"type":"message","id":"m","role":"assistant","status":"completed","phase":"final_answer",'
+            '"content":[{"type":"output_text","text":"a","annotations":[{"type":"url_citation"}],"logprobs":[]}]}',
+            '{"role":"assistant","content":"a"}',
+        ),
+    ],
+)
+def test_items_compare_without_what_clients_leave_out(one: str, other: str) -> None:
+    assert message(RESPONSES, one).digest == message(RESPONSES, other).digest
+
+
+def test_reasoning_items_are_no_messages_and_their_bytes_count() -> None:
+    dialect = find("POST", RESPONSES)
+    assert dialect is not None
+    user = '{"role":"user","content":"a"}'
+    reasoning = '{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"}'
+    plain = dialect.parse_request(f'{{"input": [{user}]}}'.encode())
+    resent = dialect.parse_request(f'{{"input": [{user}, {reasoning}]}}'.encode())
+    assert resent.messages == plain.messages
+    assert resent.message_bytes == plain.message_bytes + len(reasoning)
+
+
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        (GEMINI, '{"role":"model","parts":[{"functionCall":{"name":"f","args":{"a":1}}}]}'),
+        (OLLAMA, '{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]}'),
+    ],
+)
+def test_ids_that_clients_make_up_do_not_count(path: str, call: str) -> None:
+    plain = message(path, call)
+    called = (
+        call.replace('{"name":"f"', '{"id":"f_0","name":"f"')
+        if path == GEMINI
+        else call.replace('[{"function"', '[{"id":"f_0","function"')
+    )
+    named = message(path, called)
+    assert named.digest == plain.digest
+    assert [item.id for item in (*plain.tool_calls, *named.tool_calls)] == [None, "f_0"]
+    assert message(path, call.replace(":1", ":2")).digest != plain.digest
+
+
+def test_results_of_gemini_compare_without_ids_and_tell_errors() -> None:
+    result = '{"role":"user","parts":[{"functionResponse":{"name":"f","response":{"output":"ok"}}}]}'
+    plain = message(GEMINI, result)
+    assert message(GEMINI, result.replace('{"name"', '{"id":"f_0","name"')).digest == plain.digest
+    failed = message(GEMINI, result.replace("output", "error"))
+    assert failed.digest != plain.digest
+    assert [item.is_error for item in (*plain.tool_results, *failed.tool_results)] == [False, True]
 
 
 def test_broken_arguments_compare_as_text() -> None:
