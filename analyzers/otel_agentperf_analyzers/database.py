@@ -5,23 +5,35 @@ with open_source("agentperf-store") as database:
     rows = database.query("SELECT status, count(*) FROM turns GROUP BY ALL").to_pylist()
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 import duckdb
 import pyarrow as pa
 
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf.policies import Tier, load_presets
-from otel_agentperf_analyzers import catalog, judging, selecting, sources
-from otel_agentperf_analyzers.sources import Skipped, rows
+from otel_agentperf_analyzers import catalog, judging, relations, selecting, sources
+from otel_agentperf_analyzers.relations import Relations
+from otel_agentperf_analyzers.sources import Intake, Kept, Period, Skipped, rows
+from otel_agentperf_analyzers.sources.build import sql_text
 
-__all__ = ["Database", "open_source"]
+__all__ = ["MEMORY", "Database", "open_source"]
+
+MEMORY: Final = "OTEL_AGENTPERF_MEMORY"
+"""Environment variable: how much memory DuckDB may take, such as `4GB`; beyond it spills to disk. Default: DuckDB's,
+four fifths of the machine's."""
+
+_ORIGINALS: Final = "originals"
+"""Name of the file that says, in the directory of kept results, that no span of these is there twice."""
 
 
 def open_source(
@@ -30,8 +42,9 @@ def open_source(
     """Read a trace source.
 
     Args:
-        source: store directory, file or glob of OTLP JSON lines (plain, .gz, .zst), `-` for standard input; None for
-            `$OTEL_AGENTPERF_STORE`, else `./agentperf-store`.
+        source: store directory, file or glob of OTLP JSON lines (plain, .gz, .zst) or Parquet, `-` for standard input,
+            or a URL (`jaeger+http`, `tempo+http`, `clickhouse+http`); None for `$OTEL_AGENTPERF_STORE`, else
+            `./agentperf-store`.
         since: only spans that start then or later. A time without zone is UTC.
         until: only spans that start before.
 
@@ -51,12 +64,15 @@ class Database:
     def __init__(self, source: sources.Source, *, since: datetime | None = None, until: datetime | None = None) -> None:
         self.source_name = source.name
         self.skipped = Skipped()
-        self._spill = tempfile.mkdtemp(prefix="otel-agentperf-")
-        self.connection = duckdb.connect(":memory:", config={"temp_directory": self._spill})
+        self._scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-"))
+        self._kept: Kept | None = None
+        self._connection = duckdb.connect(":memory:", config={"temp_directory": str(self._scratch / "spilled")})
         try:
             self._prepare()
-            self._load(source, _unix_ns(since), _unix_ns(until))
-            self._define()
+            intake = Intake(self._scratch, Period(_unix_ns(since), _unix_ns(until)), self.skipped)
+            self._kept = source.read(intake)
+            self._load(intake)
+            self._relations = self._define(intake)
         except duckdb.OutOfMemoryException as problem:
             self.close()
             raise SourceError(
@@ -66,13 +82,34 @@ class Database:
             self.close()
             raise
 
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB, with all relations made. What only needs some of them is faster through `fetch`."""
+        self._relations.make_all()
+        return self._connection
+
+    def fetch(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
+        """Run a SELECT of our own, with parameters; errors are DuckDB's."""
+        self._relations.named_in(sql)
+        try:
+            return selecting.fetch(self._connection, sql, parameters)
+        except duckdb.CatalogException:
+            # A name made up at run time, or a wrong one: then others are proposed.
+            self._relations.make_all()
+            return selecting.fetch(self._connection, sql, parameters)
+        except duckdb.IOException as problem:
+            if self._kept is None or self._kept.directory.exists():
+                raise
+            raise SourceError(f"the cache of {self.source_name} was removed while it was read; try again") from problem
+
     def query(self, sql: str) -> pa.Table:
         """Run one SELECT over the documented relations.
 
         Raises:
             UsageError: it is not a SELECT, or is wrong; with line and column.
         """
-        return selecting.user_query(self.connection, sql)
+        with selecting.told(sql):
+            return self.fetch(selecting.one_select(self._connection, sql))
 
     def relation(
         self,
@@ -109,7 +146,7 @@ class Database:
             selected += " WHERE " + " AND ".join(conditions)
         shift = 0
         if where is not None:
-            selecting.checked_condition(self.connection, where)
+            selecting.checked_condition(self._connection, where)
             selected = f"SELECT * FROM ({selected}) WHERE (\n"
             shift = len(selected.encode())
             selected += f"{where}\n)"
@@ -120,21 +157,24 @@ class Database:
                 raise UsageError(f"the limit must not be negative, got {limit}")
             selected += f"\nLIMIT {int(limit)}"
         if where is None:
-            return selecting.fetch(self.connection, selected, parameters or None)
+            return self.fetch(selected, parameters or None)
         with selecting.told(where, shift=shift, what="condition"):
-            return selecting.fetch(self.connection, selected, parameters or None)
+            return self.fetch(selected, parameters or None)
 
     def slo(self, tiers: Sequence[Tier] = ()) -> pa.Table:
         """Relation `slo` for these tiers, whatever the model; for none, the presets that fit the model."""
         if not tiers:
             return self.relation("slo")
-        with judging.applied(self.connection, tiers):
+        with judging.applied(self._connection, tiers):
             return self.relation("slo")
 
     def close(self) -> None:
-        """Let go of the memory and of what was spilled to disk."""
-        self.connection.close()
-        shutil.rmtree(self._spill, ignore_errors=True)
+        """Let go of the memory, of what was spilled to disk, and of the cache."""
+        self._connection.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def __enter__(self) -> Self:
         return self
@@ -152,54 +192,85 @@ class Database:
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
         ):
-            self.connection.execute(f"SET {setting}")
+            self._connection.execute(f"SET {setting}")
+        if memory := os.environ.get(MEMORY):
+            try:
+                self._connection.execute(f"SET memory_limit = {sql_text(memory)}")
+            except duckdb.Error as problem:
+                raise UsageError(f"{MEMORY} is an amount of memory such as 4GB, not {memory!r}") from problem
 
-    def _load(self, source: sources.Source, since_ns: int | None, until_ns: int | None) -> None:
-        """Read the source into `raw_spans`, one copy of each span."""
-        connection = self.connection
-        empty = pa.Table.from_batches([], rows.SCHEMA)
-        connection.register("batch", empty)
-        connection.execute("CREATE TABLE raw_spans AS FROM batch")
-        bounds = "COALESCE(start_unix_ns >= $since, TRUE) AND COALESCE(start_unix_ns < $until, TRUE)"
-        for batch in source.batches(self.skipped):
-            connection.register("batch", pa.Table.from_batches([batch]))
-            connection.execute(
-                f"INSERT INTO raw_spans FROM batch WHERE {bounds}", {"since": since_ns, "until": until_ns}
-            )
-        connection.unregister("batch")
-        [(copies,)] = connection.execute(
-            "SELECT count(*) - count(DISTINCT (trace_id, span_id)) FROM raw_spans"
-        ).fetchall()
-        if copies:
-            self.skipped.duplicates += copies
-            connection.execute("""
-                CREATE OR REPLACE TABLE raw_spans AS FROM raw_spans
-                QUALIFY ROW_NUMBER() OVER (
-                    PARTITION BY trace_id, span_id
-                    ORDER BY "agentperf.status" IS NOT DISTINCT FROM 'partial', end_unix_ns DESC
-                ) = 1
-            """)
+    def _load(self, intake: Intake) -> None:
+        """Make `raw_spans`: the spans of the period, one copy of each."""
+        connection = self._connection
+        connection.register("batches", pa.Table.from_batches(intake.batches, rows.SCHEMA))
+        connection.execute("CREATE TABLE spans_in_memory AS FROM batches")
+        connection.unregister("batches")
+        selects = ["FROM spans_in_memory", *intake.selects]
+        if intake.files:
+            selects.append(f"FROM read_parquet([{', '.join(sql_text(str(path)) for path in intake.files)}])")
+        since, until = intake.period.since_ns, intake.period.until_ns
+        bounds = [f"start_unix_ns >= {since}"] * (since is not None) + [f"start_unix_ns < {until}"] * (
+            until is not None
+        )
+        where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
+        connection.execute(f"CREATE VIEW all_spans AS FROM ({' UNION ALL '.join(selects)}) {where}")
+        kept = None if intake.period.is_bounded or self._kept is None else self._kept.directory / _ORIGINALS
+        if kept is not None and kept.exists():
+            connection.execute("CREATE VIEW raw_spans AS FROM all_spans")
+            return
+        connection.execute("""
+            CREATE TABLE doubled AS
+            SELECT id FROM (SELECT hash(trace_id, span_id) AS id FROM all_spans) GROUP BY id HAVING count(*) > 1
+        """)
+        if not connection.execute("SELECT count(*) FROM doubled").fetchall()[0][0]:
+            connection.execute("CREATE VIEW raw_spans AS FROM all_spans")
+            if kept is not None:
+                with suppress(OSError):
+                    kept.touch()
+            return
+        connection.execute("""
+            CREATE TABLE originals AS
+            FROM all_spans
+            WHERE hash(trace_id, span_id) IN (FROM doubled)
+            QUALIFY ROW_NUMBER() OVER (
+                PARTITION BY trace_id, span_id
+                ORDER BY "agentperf.status" IS NOT DISTINCT FROM 'partial', end_unix_ns DESC
+            ) = 1
+        """)
+        connection.execute("""
+            CREATE VIEW raw_spans AS
+            FROM all_spans WHERE hash(trace_id, span_id) NOT IN (FROM doubled) UNION ALL FROM originals
+        """)
+        [(copies,)] = connection.execute("""
+            SELECT (SELECT count(*) FROM all_spans WHERE hash(trace_id, span_id) IN (FROM doubled))
+                - (SELECT count(*) FROM originals)
+        """).fetchall()
+        self.skipped.duplicates += copies
 
-    def _define(self) -> None:
-        """Make the relations, then shut the door to files and settings."""
-        connection = self.connection
+    def _define(self, intake: Intake) -> Relations:
+        """Make what relations are made of, then shut the door to files and settings."""
+        connection = self._connection
         connection.execute(catalog.macros())
         judging.apply(connection, load_presets(), only_its_models=True)
-        for relation in catalog.all_relations():
-            kind = "TABLE" if relation.is_table else "VIEW"
-            connection.execute(f'CREATE {kind} "{relation.name}" AS {relation.query}')
-            if relation.is_public:
-                self._comment(relation, kind)
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        directory = None
+        if intake.spans >= relations.MANY_SPANS:
+            directory = self._scratch
+            if self._kept is not None and not intake.period.is_bounded:
+                directory = self._kept.directory
+            connection.execute("SET preserve_insertion_order = false")
+        self._shut(intake)
+        return Relations(connection, directory)
 
-    def _comment(self, relation: catalog.Relation, kind: str) -> None:
-        statements = [f'COMMENT ON {kind} "{relation.name}" IS {_literal(relation.description)}']
-        for column in relation.columns:
-            unit = f" [{column.unit}]" if column.unit else ""
-            text = _literal(column.description + unit)
-            statements.append(f'COMMENT ON COLUMN "{relation.name}"."{column.name}" IS {text}')
-        self.connection.execute(";\n".join(statements))
+    def _shut(self, intake: Intake) -> None:
+        """From here on only the files of this source, and our own, can be reached."""
+        directories = [self._scratch]
+        if self._kept is not None:
+            directories.append(self._kept.directory)
+        files = intake.files + intake.originals
+        for name, paths in (("allowed_directories", directories), ("allowed_paths", files)):
+            self._connection.execute(f"SET {name} = [{', '.join(sql_text(str(path)) for path in paths)}]")
+        self._connection.execute("SET enable_external_access = false")
+        self._connection.execute("SET lock_configuration = true")
 
 
 def _documented(name: str) -> catalog.Relation:
@@ -210,10 +281,6 @@ def _documented(name: str) -> catalog.Relation:
         meant = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"no relation {name!r}; {meant}there are {', '.join(names)}")
     return relation
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _unix_ns(time: datetime | None) -> int | None:

@@ -37,20 +37,20 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str,
     return table
 
 
-def user_query(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    """Run what a user wrote.
+def one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """What a user wrote, when it is one SELECT. DuckDB's own errors are for `told`.
 
     Raises:
-        UsageError: it is not one SELECT, or DuckDB refuses it; with the position in `sql`.
+        UsageError: it is something else.
     """
-    with told(sql):
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1:
-            raise UsageError("one statement at a time; write one SELECT" if statements else "no SQL; write a SELECT")
-        if statements[0].type not in _READING:
-            kind = statements[0].type.name
-            raise UsageError(f"the relations are read-only; write a SELECT instead of {kind}")
-        return fetch(connection, statements[0].query)
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise UsageError("one statement at a time; write one SELECT" if statements else "no SQL; write a SELECT")
+    if statements[0].type not in _READING:
+        kind = statements[0].type.name
+        raise UsageError(f"the relations are read-only; write a SELECT instead of {kind}")
+    query: str = statements[0].query
+    return query
 
 
 def checked_condition(connection: duckdb.DuckDBPyConnection, condition: str) -> str:

@@ -12,7 +12,7 @@ import zstandard
 
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf_analyzers import Database, open_source
-from otel_agentperf_analyzers.sources import files
+from otel_agentperf_analyzers.sources import chunks
 
 CALL = "call t=0 turn=0 first=0.5 last=1.5 end=2 in=100 out=21"
 OTHER = "call t=10 traj=b turn=0 first=0.5 last=1.5 end=2 in=100 out=21"
@@ -296,7 +296,7 @@ def test_kinds_of_sources_that_cannot_be_read_name_those_that_can(source: str) -
 
 def test_a_parquet_file_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "spans.parquet").write_bytes(b"PAR1" + bytes(100))
-    with pytest.raises(UsageError, match=r"spans\.parquet is a Parquet file"):
+    with pytest.raises(SourceError, match=r"cannot read .*spans\.parquet: not a Parquet file that can be read"):
         open_source(str(tmp_path / "spans.parquet"))
 
 
@@ -312,7 +312,7 @@ def test_the_rest_of_a_damaged_archive_is_lost_and_counted(tmp_path: Path, to_li
 def test_a_line_longer_than_the_limit_is_skipped(
     tmp_path: Path, to_lines: ToLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_LINE", 2**20)
+    monkeypatch.setattr(chunks, "MAX_LINE", 2**20)
     path = tmp_path / "spans.jsonl"
     path.write_text("x" * (5 * 2**20) + "\n" + to_lines(CALL) + "y" * (2 * 2**20))
     database = open_source(str(path))

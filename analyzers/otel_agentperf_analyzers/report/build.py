@@ -9,7 +9,6 @@ import msgspec
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf.policies import Tier
-from otel_agentperf_analyzers import selecting
 from otel_agentperf_analyzers.database import Database
 from otel_agentperf_analyzers.report.model import (
     Benchmark,
@@ -76,7 +75,7 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
 def _rows(database: Database, name: str, benchmark: str | None) -> list[dict[str, Any]]:
     """Rows of one of the report's own queries."""
     sql = (files(__package__) / "sql" / f"{name}.sql").read_text("utf-8")
-    rows: list[dict[str, Any]] = selecting.fetch(database.connection, sql, {"benchmark": benchmark}).to_pylist()
+    rows: list[dict[str, Any]] = database.fetch(sql, {"benchmark": benchmark}).to_pylist()
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Files of OTLP JSON lines: plain, gzip or zstd, told apart by their first bytes."""
+"""Files: OTLP JSON lines, plain, gzip or zstd, and Parquet; told apart by their first bytes."""
 
 import glob
 import gzip
@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-import pyarrow as pa
 import zstandard
 
-from otel_agentperf.errors import SourceError, UsageError
-from otel_agentperf_analyzers.sources import otlp
-from otel_agentperf_analyzers.sources.base import Skipped
-
-MAX_LINE: Final = 256 * 2**20
-"""Bytes; a longer line is skipped, so that a file that holds no lines at all does not fill the memory."""
+from otel_agentperf.errors import SourceError
+from otel_agentperf_analyzers.sources import chunks, parquet
+from otel_agentperf_analyzers.sources.base import Intake, Skipped
+from otel_agentperf_analyzers.sources.chunks import Chunk
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _PARQUET: Final = b"PAR1"
-_DAMAGED: Final = (zstandard.ZstdError, EOFError, gzip.BadGzipFile, zlib.error)
+DAMAGED: Final = (zstandard.ZstdError, EOFError, gzip.BadGzipFile, zlib.error)
+"""What a broken archive raises."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,9 +33,13 @@ class Files:
     name: str
     paths: Sequence[Path]
 
-    def batches(self, skipped: Skipped) -> Iterator[pa.RecordBatch]:
-        """The spans of all files."""
-        yield from read(self.name, (_opened(path) for path in self.paths), skipped)
+    def read(self, intake: Intake) -> None:
+        """Give the spans of all files."""
+        tables = [path for path in self.paths if is_parquet(path)]
+        for path in tables:
+            parquet.read(path, intake)
+        others = [path for path in self.paths if path not in tables]
+        read(self.name, map(opened, others), intake, has_lines=bool(tables))
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,9 +48,9 @@ class StandardInput:
 
     name: str = "standard input"
 
-    def batches(self, skipped: Skipped) -> Iterator[pa.RecordBatch]:
-        """The spans that come in until the end of the input."""
-        yield from read(self.name, iter([(self.name, sys.stdin.buffer)]), skipped)
+    def read(self, intake: Intake) -> None:
+        """Give the spans that come in until the end of the input."""
+        read(self.name, iter([(self.name, sys.stdin.buffer)]), intake)
 
 
 def matching(pattern: str) -> Files:
@@ -64,77 +66,72 @@ def matching(pattern: str) -> Files:
     if not found:
         is_glob = glob.has_magic(pattern)
         missing = f"no file matches {pattern}" if is_glob else f"no such file or directory: {pattern}"
-        raise SourceError(f"{missing}; name a store directory, a file or glob of OTLP JSON lines, or - for stdin")
+        raise SourceError(
+            f"{missing}; name a store directory, a file or glob of OTLP JSON lines or Parquet, or - for stdin"
+        )
     return Files(pattern, found)
 
 
 def read(
-    name: str, streams: Iterator[tuple[str, BinaryIO]], skipped: Skipped, *, hint: str = ""
-) -> Iterator[pa.RecordBatch]:
-    """The spans of streams, each given with its name; they are closed.
+    name: str, streams: Iterator[tuple[str, BinaryIO]], intake: Intake, *, has_lines: bool = False, hint: str = ""
+) -> None:
+    """Give the spans of streams, each given with its name; they are closed.
+
+    Args:
+        has_lines: something was in the source before.
+        hint: what to do about an empty one.
 
     Raises:
-        SourceError: one cannot be read, or there is no span in any. `hint` says what to do about an empty source.
+        SourceError: one cannot be read, or there is no span in any.
     """
-    broken_before, spans, lines = skipped.lines, 0, _Counted()
+    broken_before = intake.skipped.lines
     try:
-        for batch in otlp.batches(lines.of(streams, skipped), skipped):
-            spans += batch.num_rows
-            yield batch
+        has_lines |= chunks.take(intake, _chunks(streams, intake.skipped))
     except OSError as problem:
         raise SourceError(f"cannot read {problem.filename or name}: {problem.strerror or problem}") from problem
-    if spans:
-        return
+    if not intake.spans:
+        raise nothing(name, intake.skipped, broken_before=broken_before, has_lines=has_lines, hint=hint)
+
+
+def nothing(name: str, skipped: Skipped, *, broken_before: int, has_lines: bool, hint: str) -> SourceError:
+    """Why a source has no spans."""
     if skipped.lines > broken_before:
         example = f" ({skipped.examples[0]})" if skipped.examples else ""
-        raise SourceError(f"{name} holds no OTLP JSON lines{example}; write them with the collector's file exporter")
-    empty = "holds no spans" if lines.count else "is empty"
-    raise SourceError(f"{name} {empty}{hint and '; ' + hint}")
+        return SourceError(f"{name} holds no OTLP JSON lines{example}; write them with the collector's file exporter")
+    empty = "holds no spans" if has_lines else "is empty"
+    return SourceError(f"{name} {empty}{hint and '; ' + hint}")
 
 
-class _Counted:
-    """The lines of streams, with their number in the stream; blank ones are left out."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def of(self, streams: Iterator[tuple[str, BinaryIO]], skipped: Skipped) -> Iterator[tuple[str, int, bytes]]:
-        for name, stream in streams:
-            number = 0
-            with nullcontext() if stream is sys.stdin.buffer else stream:
-                try:
-                    for line in _lines(_plain(name, stream)):
-                        number += 1
-                        if len(line) > MAX_LINE:
-                            skipped.line(name, number, f"longer than {MAX_LINE >> 20} MiB")
-                        elif not line.isspace():
-                            self.count += 1
-                            yield name, number, line
-                except _DAMAGED as problem:
-                    skipped.line(name, number + 1, f"damaged archive, the rest is lost: {problem}")
+def _chunks(streams: Iterator[tuple[str, BinaryIO]], skipped: Skipped) -> Iterator[Chunk]:
+    for name, stream in streams:
+        number = 1
+        with nullcontext() if stream is sys.stdin.buffer else stream:
+            try:
+                for chunk in chunks.cut(name, plain(stream)):
+                    number = chunk.first_line + chunk.data.count(b"\n")
+                    yield chunk
+            except DAMAGED as problem:
+                skipped.line(name, number, f"damaged archive, the rest is lost: {problem}")
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines; of one that is too long only its start, one byte longer than allowed."""
-    while line := stream.readline(MAX_LINE + 1):
-        yield line
-        rest = line
-        while len(line) > MAX_LINE and rest and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE)
-
-
-def _opened(path: Path) -> tuple[str, BinaryIO]:
+def opened(path: Path) -> tuple[str, BinaryIO]:
+    """The file's name and its bytes."""
     if path.is_dir():
         raise SourceError(f"{path} is a directory; name a store directory or its files by a glob, not both")
     return str(path), path.open("rb")
 
 
-def _plain(name: str, stream: BinaryIO) -> BinaryIO:
-    """The stream without its compression.
+def is_parquet(path: Path) -> bool:
+    """Whether the file is one; what cannot be read is not."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_PARQUET)) == _PARQUET
+    except OSError:
+        return False
 
-    Raises:
-        UsageError: it is of a kind that is not read.
-    """
+
+def plain(stream: BinaryIO) -> BinaryIO:
+    """The stream without its compression."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
     start = buffered.peek(4)[:4]
     if start.startswith(_GZIP):
@@ -142,6 +139,4 @@ def _plain(name: str, stream: BinaryIO) -> BinaryIO:
     if start == _ZSTD:
         reader = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(buffered, read_across_frames=True)
         return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", reader), 2**20))
-    if start == _PARQUET:
-        raise UsageError(f"{name} is a Parquet file; spans are read from OTLP JSON lines (plain, .gz, .zst)")
     return buffered

@@ -6,7 +6,6 @@ Accepted beside the letter of the format: base64 ids (as generic protobuf encode
 
 import base64
 import binascii
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -15,9 +14,16 @@ import pyarrow as pa
 
 from otel_agentperf_analyzers.sources import rows
 from otel_agentperf_analyzers.sources.base import Skipped
-
-BATCH: Final = 8192
-"""Spans per Arrow batch."""
+from otel_agentperf_analyzers.sources.build import (
+    BATCH,
+    INT_SLOTS,
+    KINDS,
+    NO_ATTRIBUTES,
+    SLOTS,
+    STATUS_CODES,
+    batch,
+    coerced,
+)
 
 _ABSENT: Final = msgspec.Raw()
 
@@ -80,14 +86,6 @@ class _Line(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Line).decode
 
-_KINDS: Final = {"SPAN_KIND_INTERNAL": 1, "SPAN_KIND_SERVER": 2, "SPAN_KIND_CLIENT": 3, "SPAN_KIND_PRODUCER": 4}
-_KINDS["SPAN_KIND_CONSUMER"] = 5
-_STATUS_CODES: Final = {"STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
-
-_SLOTS: Final = {name: position for position, name in enumerate(rows.ATTRIBUTES, start=len(rows.HEAD))}
-_INT_SLOTS: Final = frozenset(_SLOTS[name] for name, kind in rows.ATTRIBUTES.items() if kind == rows.INT)
-_NO_ATTRIBUTES: Final = [None] * len(rows.ATTRIBUTES)
-
 
 def batches(lines: Iterable[tuple[str, int, bytes]], skipped: Skipped) -> Iterator[pa.RecordBatch]:
     """Spans of lines, each given as (file name, line number, bytes); a line that cannot be read is counted."""
@@ -102,10 +100,10 @@ def batches(lines: Iterable[tuple[str, int, bytes]], skipped: Skipped) -> Iterat
         except ValueError as problem:
             skipped.line(name, number, f"not an OTLP line of spans: {problem}")
         if len(pending) >= BATCH:
-            yield _batch(pending)
+            yield batch(pending)
             pending = []
     if pending:
-        yield _batch(pending)
+        yield batch(pending)
 
 
 def _spans(line: _Line) -> list[list[Any]]:
@@ -121,15 +119,16 @@ def _spans(line: _Line) -> list[list[Any]]:
             for span in scope_spans.spans:
                 start, end = int(span.startTimeUnixNano), span.endTimeUnixNano
                 others: list[tuple[str, str | None]] = []
+                content: list[tuple[str, str | None]] = []
                 row: list[Any] = [
-                    _hex(span.traceId, 32),
-                    _hex(span.spanId, 16),
-                    _hex(span.parentSpanId, 16) or None,
+                    hex_id(span.traceId, 32),
+                    hex_id(span.spanId, 16),
+                    hex_id(span.parentSpanId, 16) or None,
                     span.name,
-                    span.kind if isinstance(span.kind, int) else _KINDS.get(span.kind, 0),
+                    span.kind if isinstance(span.kind, int) else KINDS.get(span.kind, 0),
                     start,
                     int(end) if end is not None else start,
-                    span.status.code if isinstance(span.status.code, int) else _STATUS_CODES.get(span.status.code, 0),
+                    span.status.code if isinstance(span.status.code, int) else STATUS_CODES.get(span.status.code, 0),
                     span.status.message,
                     bytes(span.events).decode() or None,
                     bytes(span.links).decode() or None,
@@ -138,20 +137,26 @@ def _spans(line: _Line) -> list[list[Any]]:
                     scope,
                     resource_items,
                     others,
-                    *_NO_ATTRIBUTES,
+                    content,
+                    *NO_ATTRIBUTES,
                 ]
-                _fill(row, span.attributes, others)
+                _fill(row, span.attributes, others, content)
                 found.append(row)
     return found
 
 
-def _fill(row: list[Any], attributes: tuple[_Attribute, ...], others: list[tuple[str, str | None]]) -> None:
-    """Put attributes into their columns, those without one into `others`."""
+def _fill(
+    row: list[Any],
+    attributes: tuple[_Attribute, ...],
+    others: list[tuple[str, str | None]],
+    content: list[tuple[str, str | None]],
+) -> None:
+    """Put attributes into their columns, those without one into `others` or `content`."""
     for attribute in attributes:
-        slot = _SLOTS.get(attribute.key)
+        slot = SLOTS.get(attribute.key)
         value: Any = attribute.value
         if slot is None:
-            others.append((attribute.key, _text(value)))
+            (content if attribute.key in rows.CONTENT else others).append((attribute.key, _text(value)))
             continue
         plain = value.stringValue
         if plain is None:
@@ -162,7 +167,7 @@ def _fill(row: list[Any], attributes: tuple[_Attribute, ...], others: list[tuple
                 plain = value.doubleValue
                 if plain is not None:
                     # Arrow would cut the fraction off.
-                    plain = _coerced(plain, rows.INT) if slot in _INT_SLOTS else plain
+                    plain = coerced(plain, rows.INT) if slot in INT_SLOTS else plain
                 else:
                     plain = value.boolValue
                     if plain is None:
@@ -206,7 +211,7 @@ def _text(value: _Value) -> str | None:
     return plain if plain is None or isinstance(plain, str) else msgspec.json.encode(plain).decode()
 
 
-def _hex(identifier: str, length: int) -> str:
+def hex_id(identifier: str, length: int) -> str:
     """An id in lower-case hex; one that is not hex of that length may be base64."""
     if len(identifier) == length or not identifier:
         return identifier.lower()
@@ -215,45 +220,3 @@ def _hex(identifier: str, length: int) -> str:
     except binascii.Error:
         return identifier
     return raw.hex() if len(raw) * 2 == length else identifier
-
-
-def _batch(pending: list[list[Any]]) -> pa.RecordBatch:
-    columns = zip(*pending, strict=True)
-    arrays = [_array(values, kind) for values, kind in zip(columns, rows.SCHEMA.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=rows.SCHEMA)
-
-
-def _array(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
-    """A column. Values of another type than the vocabulary says are converted where that is exact, else left out."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError, UnicodeError):
-        return pa.array([_coerced(value, kind) for value in values], kind)
-
-
-def _coerced(value: Any, kind: pa.DataType) -> Any:
-    """The value as the column's type, or None."""
-    if value is None or kind == rows.MAP:
-        return value
-    if kind == rows.TEXTS:
-        items = value if isinstance(value, list) else [value]
-        return [_coerced(item, rows.TEXT) for item in items]
-    if kind == rows.TEXT:
-        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        return text.encode("utf-8", "replace").decode()
-    if kind == rows.BOOL:
-        return {True: True, False: False, "true": True, "false": False}.get(value) if _is_scalar(value) else None
-    if not _is_scalar(value) or isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-        if kind == rows.DOUBLE:
-            return number if math.isfinite(number) else None
-        whole = int(value) if isinstance(value, (int, str)) else int(number)
-    except (ValueError, OverflowError):
-        return None
-    return whole if whole == number and -(2**63) <= whole < 2**63 else None
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool))

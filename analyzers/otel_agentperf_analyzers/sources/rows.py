@@ -128,7 +128,18 @@ HEAD: Final[dict[str, pa.DataType]] = {
     "scope_name": TEXT,
     "resource_attributes": MAP,
     "attributes": MAP,
+    "content": MAP,
 }
 """Columns of every span. Ids are lower-case hex; `events` and `links` are the OTLP JSON text."""
+
+CONTENT: Final = frozenset(
+    (
+        semconv.GEN_AI_INPUT_MESSAGES,
+        semconv.GEN_AI_OUTPUT_MESSAGES,
+        semconv.GEN_AI_SYSTEM_INSTRUCTIONS,
+        semconv.GEN_AI_TOOL_DEFINITIONS,
+    )
+)
+"""Attributes that hold prompts and answers: large, and read only by who asks for column `content`."""
 
 SCHEMA: Final = pa.schema([*HEAD.items(), *ATTRIBUTES.items()])

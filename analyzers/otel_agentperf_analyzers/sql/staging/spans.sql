@@ -27,6 +27,7 @@
 --   scope_name VARCHAR: Instrumentation scope.
 --   resource_attributes MAP(VARCHAR, VARCHAR): Other attributes of the resource, as text.
 --   attributes MAP(VARCHAR, VARCHAR): Attributes without a column of their own, as text; lists and maps as JSON.
+--   content MAP(VARCHAR, VARCHAR): Prompts and answers, where they were captured: the attributes that hold them, JSON.
 --   events VARCHAR: Events, OTLP JSON.
 --   links VARCHAR: Links, OTLP JSON.
 --   "gen_ai.operation.name" VARCHAR: Every GenAI span: chat, text_completion, embeddings, invoke_agent,
@@ -166,10 +167,11 @@ SELECT
     scope_name,
     resource_attributes,
     attributes,
+    content,
     events,
     links,
     COLUMNS(* EXCLUDE (
         trace_id, span_id, parent_span_id, name, kind, start_unix_ns, end_unix_ns, status_code, status_message,
-        service_name, service_instance_id, scope_name, resource_attributes, attributes, events, links
+        service_name, service_instance_id, scope_name, resource_attributes, attributes, content, events, links
     ))
 FROM raw_spans

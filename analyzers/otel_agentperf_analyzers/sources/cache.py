@@ -1,0 +1,172 @@
+"""The cache of a store: its segments as Parquet, and results over them.
+
+    .cache/lock                              readers hold it shared; who cleans up, exclusively
+    .cache/<version>/index.json              which bytes of which segment are in which file
+    .cache/<version>/spans/*.parquet         spans of these bytes, `rows.SCHEMA`
+    .cache/<version>/results/<key>/*         relations over all spans of the store, when there were just these
+
+All of it can be deleted at any time. The version names the schema, so that readers of two versions do not meet. Files
+appear whole, under names that say what is in them: readers that make the same one at once make it twice, no more.
+"""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import xxhash
+
+from otel_agentperf_analyzers.sources import rows
+from otel_agentperf_analyzers.sources.base import remove
+from otel_agentperf_analyzers.sources.chunks import Part
+
+DIRECTORY: Final = ".cache"
+
+_FORMAT: Final = 1
+"""Grows when the same bytes come to other rows."""
+
+_INDEX: Final = "index.json"
+
+
+class PartFile(msgspec.Struct, frozen=True):
+    """A stretch of a segment, and the file that its spans are in."""
+
+    end: int
+    """Bytes of the segment up to its end, decompressed."""
+    file: str | None
+    """None when these bytes hold no spans."""
+    part: Part
+
+
+class Segment(msgspec.Struct):
+    """What the cache has of a segment."""
+
+    parts: list[PartFile] = []
+    next_line: int = 1
+    head_bytes: int = 0
+    head: str = ""
+    """Hash of that many first bytes: a segment of the same name that begins otherwise is another one."""
+    sealed: tuple[int, int] | None = None
+    """Size and time of change, in ns, of the sealed file when it was read to its end; None when it was not."""
+
+    @property
+    def end(self) -> int:
+        """Bytes that are cached, decompressed."""
+        return self.parts[-1].end if self.parts else 0
+
+    def begin(self, head: bytes) -> None:
+        """Remember how the segment begins."""
+        self.head_bytes, self.head = len(head), digest(head)
+
+
+class Index(msgspec.Struct):
+    """All segments, by the names they have while they are written."""
+
+    segments: dict[str, Segment] = {}
+
+
+class Cache:
+    """A reader's hold on the cache of a store: what it has read of it stays until `close`."""
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self._directory = directory
+        self._lock = lock
+        self.index = self._read()
+        self._results: Path | None = None
+
+    @classmethod
+    def open(cls, store: Path) -> "Cache | None":
+        """The cache of a store, made when it is not there; None when that cannot be."""
+        top = store / DIRECTORY
+        directory = top / version()
+        descriptor = -1
+        try:
+            top.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(top / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            (directory / "spans").mkdir(parents=True, exist_ok=True)
+            (directory / "results").mkdir(exist_ok=True)
+            if not os.access(directory / "spans", os.W_OK) or not os.access(directory / "results", os.W_OK):
+                raise PermissionError
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                _clean(top, directory)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        except OSError:
+            if descriptor >= 0:
+                os.close(descriptor)
+            return None
+        return cls(directory, descriptor)
+
+    @property
+    def spans(self) -> Path:
+        """Where files of spans lie."""
+        return self._directory / "spans"
+
+    @property
+    def directory(self) -> Path:
+        """Where results over the spans that were read may be kept; see `Kept`."""
+        assert self._results is not None
+        return self._results
+
+    def write(self, index: Index) -> None:
+        """Tell other readers what there is now; when it cannot be told, they find out for themselves."""
+        partial = self._directory / f".{_INDEX}.{os.getpid()}"
+        with suppress(OSError):
+            try:
+                partial.write_bytes(msgspec.json.encode(index))
+                partial.rename(self._directory / _INDEX)
+            finally:
+                remove(partial)
+
+    def keep(self, key: str) -> None:
+        """Say which spans were read; results over them are kept under this key."""
+        self._results = self._directory / "results" / key
+        with suppress(OSError):
+            self._results.mkdir(exist_ok=True)
+            os.utime(self._results)
+
+    def close(self) -> None:
+        """Let others clean up."""
+        os.close(self._lock)
+
+    def _read(self) -> Index:
+        try:
+            return msgspec.json.decode((self._directory / _INDEX).read_bytes(), type=Index)
+        except (OSError, ValueError):
+            return Index()
+
+
+def version() -> str:
+    """Names the form of the cached files."""
+    return xxhash.xxh3_64_hexdigest(f"{_FORMAT} {rows.SCHEMA}".encode())
+
+
+def digest(*data: bytes) -> str:
+    """A name for these bytes."""
+    hashed = xxhash.xxh3_128()
+    for each in data:
+        hashed.update(len(each).to_bytes(8, "big") + each)
+    return hashed.hexdigest()
+
+
+def _clean(top: Path, directory: Path) -> None:
+    """Remove what no reader needs. There is no other reader."""
+    for entry in top.iterdir():
+        if entry.is_dir() and entry != directory:
+            remove(entry)
+    try:
+        index = msgspec.json.decode((directory / _INDEX).read_bytes(), type=Index)
+    except (OSError, ValueError):
+        index = Index()
+    known = {part.file for segment in index.segments.values() for part in segment.parts}
+    for path in (directory / "spans").iterdir():
+        if path.name not in known:
+            remove(path)
+    results = sorted((directory / "results").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    for path in results[:-1]:
+        remove(path)
