@@ -2,7 +2,8 @@
 
 Names under `gen_ai.` follow the OpenTelemetry GenAI semantic conventions (`open-telemetry/semantic-conventions-genai`,
 v0.1.0, status Development), pinned here because the constants of the Python package lag behind. Names under
-`agentperf.` are ours. `http.`, `url.`, `server.`, `user_agent.` and `error.` are the stable general conventions.
+`agentperf.` are ours. `http.`, `url.`, `server.`, `network.`, `user_agent.` and `error.` are the stable general
+conventions.
 
 Each constant says: meaning, type, and when it is set. "Call span" is the CLIENT span of one HTTP exchange (an attempt).
 Times are monotonic; a `double` in seconds unless the name says otherwise. An attribute that is not known is absent,
@@ -137,6 +138,9 @@ HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
 
 URL_PATH: Final = "url.path"
 """string; the path as forwarded, without the query (which may hold keys)."""
+
+NETWORK_PROTOCOL_NAME: Final = "network.protocol.name"
+"""string; `websocket` on calls that were messages of a WebSocket; absent on HTTP."""
 
 SERVER_ADDRESS: Final = "server.address"
 """string; the upstream's host, not the proxy's."""
@@ -396,6 +400,9 @@ PHASE_STEADY: Final = "steady"
 
 PHASE_DRAIN: Final = "drain"
 """`agentperf.phase`: the steady window is over, trajectories come to their end."""
+
+WEBSOCKET: Final = "websocket"
+"""`network.protocol.name`: the request was a message, and each event of its stream another."""
 
 USAGE_SERVER: Final = "server"
 """`agentperf.usage.source`: the response told its token counts."""

@@ -16,7 +16,7 @@ PACKAGES = [
     Path(next(iter(package.__path__))) for package in (otel_agentperf, otel_agentperf_proxy, otel_agentperf_analyzers)
 ]
 OURS = ("gen_ai.", "agentperf.")
-KNOWN = ("gen_ai.", "agentperf.", "http.", "url.", "server.", "user_agent.", "error.")
+KNOWN = ("gen_ai.", "agentperf.", "http.", "url.", "server.", "network.", "user_agent.", "error.")
 ATTRIBUTE = re.compile(r"(gen_ai|agentperf)(\.[a-z0-9_]+)+")
 QUOTED = re.compile(r"""["'](?P<name>(gen_ai|agentperf)(\.[a-z0-9_]+)+)["']""")
 

@@ -54,6 +54,7 @@ class Call:
         "_parser",
         "_request_parts",
         "_response_bytes",
+        "connection",
         "dialect",
         "end",
         "end_ns",
@@ -81,6 +82,8 @@ class Call:
         self.request: RequestFacts | None = None
         self.request_ended = False
         self.head: ResponseHead | None = None
+        self.connection: tuple[bytes, bytes] | None = None
+        """Trace id and span id of the WebSocket that the call came by; None by HTTP."""
         self.response: ResponseFacts | None = None
         self.placement: Placement | None = None
         self.held = False

@@ -110,8 +110,21 @@ def take_apart(headers: Iterable[tuple[bytes, bytes]]) -> ForwardedRequest:
     if named_by_connection:
         request.headers = [pair for pair in forwarded if pair[0] not in named_by_connection]
     if len(traceparents) == 1:
-        request.parent = _parent(traceparents[0], ",".join(tracestate))
+        request.parent = parse_traceparent(traceparents[0], ",".join(tracestate))
     return request
+
+
+def parse_traceparent(traceparent: bytes, tracestate: str) -> TraceParent | None:
+    """A client's context, if it is valid (W3C Trace Context 3.2.2: version 00 ends after the flags)."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if not match:
+        return None
+    version, trace_id, span_id, flags, more = match.groups()
+    if version == b"ff" or (version == b"00" and more) or not trace_id.strip(b"0") or not span_id.strip(b"0"):
+        return None
+    return TraceParent(
+        bytes.fromhex(trace_id.decode()), bytes.fromhex(span_id.decode()), bool(int(flags, 16) & 1), tracestate
+    )
 
 
 def take_tags_from_path(raw_path: bytes, tags: dict[str, str]) -> bytes:
@@ -174,16 +187,3 @@ def _take_tags_from_baggage(value: bytes, tags: dict[str, str]) -> bytes:
         else:
             kept.append(member)
     return b",".join(kept).strip()
-
-
-def _parent(traceparent: bytes, tracestate: str) -> TraceParent | None:
-    """The client's context, if it is valid (W3C Trace Context 3.2.2: version 00 ends after the flags)."""
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if not match:
-        return None
-    version, trace_id, span_id, flags, more = match.groups()
-    if version == b"ff" or (version == b"00" and more) or not trace_id.strip(b"0") or not span_id.strip(b"0"):
-        return None
-    return TraceParent(
-        bytes.fromhex(trace_id.decode()), bytes.fromhex(span_id.decode()), bool(int(flags, 16) & 1), tracestate
-    )

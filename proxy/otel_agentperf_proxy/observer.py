@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_agentperf.semconv import WEBSOCKET
 from otel_agentperf_proxy.calls import Call
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
@@ -26,6 +27,8 @@ from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.spans import Spans
 from otel_agentperf_proxy.store import SegmentWriter, prepare
 from otel_agentperf_proxy.trajectory import Linker, Run, ToolSpan
+from otel_agentperf_proxy.tunnel import dialect_of
+from otel_agentperf_proxy.websocket_calls import WebSocket
 
 __all__ = ["Observer", "run_observer"]
 
@@ -44,6 +47,8 @@ BATCH: Final = 512
 FINISHED: Final = 16_384
 """Numbers of finished calls that are remembered per relay."""
 
+SWITCHING_PROTOCOLS: Final = 101
+
 logger = logging.getLogger(__name__)
 
 _decode_open = msgspec.msgpack.Decoder(Open).decode
@@ -54,10 +59,12 @@ _decode_hello = msgspec.msgpack.Decoder(Hello).decode
 class _Relay:
     """What is known of a relay."""
 
-    __slots__ = ("calls", "finished", "lost_ns")
+    __slots__ = ("calls", "finished", "lost_ns", "websockets")
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
+        self.websockets: dict[int, WebSocket] = {}
+        """Of the calls, those that became one whose messages are calls themselves."""
         self.finished: dict[int, None] = {}
         """The latest finished calls: after a broken connection a relay may tell an end twice."""
         self.lost_ns: int | None = None
@@ -65,6 +72,7 @@ class _Relay:
 
     def finish(self, number: int) -> None:
         self.calls.pop(number, None)
+        self.websockets.pop(number, None)
         self.finished[number] = None
         if len(self.finished) > FINISHED:
             del self.finished[next(iter(self.finished))]
@@ -87,6 +95,7 @@ class Observer:
         self.on_run_trace: Callable[[RunTrace], None] = lambda record: None
         """Called with the trace of a run that opened, moved to another trace or closed."""
         self._content = config.capture == "content"
+        self._body_limit = config.observed_body_bytes
         self._flush_ns = round(config.flush_interval_s * 1e9)
         self.tick_s = min(TICK_S, config.flush_interval_s)
         """How often `tick` is wanted."""
@@ -212,6 +221,8 @@ class Observer:
         if kind == Kind.RESPONSE_BODY:
             if call is not None:
                 call.response_body(time_ns, payload)
+                if relay.websockets and number in relay.websockets:
+                    self._pass(relay, number, call, lambda websocket: websocket.received(time_ns, payload))
         elif kind == Kind.OPEN:
             self._open(relay, number, time_ns, payload)
         elif kind == Kind.END:
@@ -223,13 +234,19 @@ class Observer:
             return
         elif kind == Kind.REQUEST_BODY:
             call.request_body(time_ns, payload)
+            if relay.websockets and number in relay.websockets:
+                self._pass(relay, number, call, lambda websocket: websocket.sent(time_ns, payload))
         elif kind == Kind.REQUEST_END:
             call.request_end(time_ns)
             self._request_came(call, time_ns)
+            self._pass(relay, number, call, WebSocket.client_ended)
         elif kind == Kind.RESPONSE_HEAD:
             call.response_head(time_ns, payload)
+            if call.http_status == SWITCHING_PROTOCOLS:
+                self._switch(relay, number, call)
         elif kind == Kind.GAP:
             call.gap(time_ns)
+            self._pass(relay, number, call, WebSocket.lose)
             if call.request is not None:
                 self._request_came(call, time_ns)
 
@@ -245,6 +262,43 @@ class Observer:
                 return
         relay.calls[number] = Call(opened, time_ns, content=self._content, cache=self._cache)
 
+    # WebSockets.
+
+    def _switch(self, relay: _Relay, number: int, call: Call) -> None:
+        """The call became a WebSocket; read its messages when they are calls."""
+        opened, head = call.opened, call.head
+        dialect = dialect_of(opened.path)
+        if head is None or dialect is None or call.missed:
+            return
+        relay.websockets[number] = WebSocket(
+            opened,
+            [value.decode("latin-1") for name, value in head.headers if name == b"sec-websocket-extensions"],
+            dialect,
+            content=self._content,
+            cache=self._cache,
+            limit_bytes=self._body_limit,
+            trace_of=self._run_traces.get,
+            came=self._request_came,
+            ended=self._ended,
+        )
+
+    def _pass(self, relay: _Relay, number: int, call: Call, action: Callable[[WebSocket], None]) -> None:
+        """Tell a WebSocket of something, if the call is one that is read."""
+        websocket = relay.websockets.get(number)
+        if websocket is None:
+            return
+        try:
+            action(websocket)
+        except Exception as exc:
+            self._failed("websocket", exc)
+            websocket.lose()
+        if websocket.broken:
+            self._problems[WEBSOCKET] += 1
+        if websocket.lost:
+            # The rest of the connection is only counted.
+            call.missed = True
+            del relay.websockets[number]
+
     def _end(self, relay: _Relay, number: int, call: Call | None, time_ns: int, payload: bytes) -> None:
         if call is None:
             if number not in relay.finished:
@@ -253,18 +307,22 @@ class Observer:
                 self._statuses["partial"] += 1
                 self._emit(self._spans.orphan(_decode_end(payload), time_ns), sampled=True)
             return
-        relay.finish(number)
         try:
             call.finish(time_ns, payload)
         except Exception as exc:
             self._failed("end", exc)
             self._guarded("lose", call.lose)
+        end = call.end
+        if end is not None:
+            self._pass(relay, number, call, lambda websocket: websocket.finish(time_ns, end))
+        relay.finish(number)
         self._ended(call)
 
     def _lose(self, relay: _Relay, number: int, call: Call) -> None:
         """The call's END will not come."""
-        relay.finish(number)
         self._guarded("lose", call.lose)
+        self._pass(relay, number, call, WebSocket.lose)
+        relay.finish(number)
         self._ended(call)
 
     # Places.

@@ -325,7 +325,7 @@ class _Exchange:
         relay = self._relay
         self._status = upstream.status
         self._head_written = self._done = True
-        read = dialect_of(self._path) is not None
+        read = relay.config.observed_body_bytes > 0 and dialect_of(self._path) is not None
 
         def sent(time_ns: int, data: bytes) -> None:
             self._request_bytes += len(data)

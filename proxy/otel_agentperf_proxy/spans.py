@@ -89,8 +89,10 @@ class Spans:
         elif placement is not None:
             trace_id = placement.run.trace_id
             parent = _context(trace_id, placement.run.root_span_id)
-            if trace_id != opened.trace_id:
+            if trace_id != opened.trace_id and call.connection is None:
                 links.append(Link(_context(opened.trace_id, opened.span_id)))
+        if call.connection is not None:
+            links.append(Link(_context(*call.connection)))
         if placement is not None and placement.first_attempt is not None:
             links.append(Link(_context(*placement.first_attempt)))
         return self._span(
@@ -300,6 +302,7 @@ def _put_exchange(attributes: Attributes, call: Call) -> None:
     known = opened.method in HTTP_METHODS
     attributes[semconv.HTTP_REQUEST_METHOD] = opened.method if known else OTHER_METHOD
     put(attributes, semconv.HTTP_RESPONSE_STATUS_CODE, call.http_status)
+    put(attributes, semconv.NETWORK_PROTOCOL_NAME, semconv.WEBSOCKET if call.connection is not None else None)
     attributes[semconv.URL_PATH] = opened.path
     attributes[semconv.SERVER_ADDRESS] = opened.server_address
     attributes[semconv.SERVER_PORT] = opened.server_port
