@@ -23,7 +23,7 @@ class ToolCall:
     arguments_digest: bytes
     """Digest of the canonical arguments (parsed JSON, keys sorted; the raw text when it does not parse)."""
     string_arguments: tuple[str, ...] = ()
-    """String values of the arguments, kept in memory only while the call waits for its result."""
+    """String values of the arguments; only in responses, and nothing keeps them longer than the response's facts."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,6 +52,10 @@ class Message:
     """Holds text or media beyond tool calls and tool results."""
     text_bytes: int = 0
     """Of its texts, tool calls and tool results as the model reads them; media and reasoning not."""
+    texts: bytes = b""
+    """Marks of its texts, each as a whole (`marks`); not of what the model said, nor of tool results."""
+    lines: bytes = b""
+    """Marks of the lines of its texts and tool results."""
 
 
 @dataclass(slots=True)
@@ -78,6 +82,8 @@ class RequestFacts:
     """A conversation or session id that the body names (`metadata.user_id`, `conversation`, ...)."""
     auxiliary: bool = False
     """The request by itself is no turn: a title, a summary, a router prompt, a token count."""
+    summarizes: bool = False
+    """It seems to ask for a summary of the conversation that it holds; `auxiliary` too where that is known."""
     content: Mapping[str, str] | None = None
     """Opt-in content attributes by semconv name; None unless capture is on."""
     problem: str | None = None
@@ -112,6 +118,8 @@ class ResponseFacts:
     message_digest: bytes | None = None
     """Canonical digest of the assistant message, comparable with `Message.digest` of the request that echoes it. Where
     an answer is a list of items that come back as messages of their own: of the first that is not reasoning."""
+    lines: bytes = b""
+    """Marks of the lines of the answer's text (`marks`)."""
     terminal: bool = False
     """The response is complete by its own format: the terminal event came, or the whole JSON body parsed."""
     error_type: str | None = None
@@ -147,3 +155,15 @@ class Identity:
     """The client says that this call is no turn (`request_kind` and the like)."""
     tool_durations_s: tuple[tuple[str, float], ...] = ()
     """Durations of the previous turn's tools, told by the client: (tool name, seconds) in order."""
+    session_only: bool = False
+    """The session is named and no agent in it: sub-agents may call under the same id."""
+    segment: int | None = None
+    """Compactions so far, when the client counts them."""
+    summarizes: bool = False
+    """The client says that this call asks for a summary of the conversation, to go on with in its place."""
+    compacted: bool = False
+    """The client says that the conversation was compacted since its last call."""
+    run_key: str | None = None
+    """The user request that this call works on, when the client names it."""
+    final: bool = False
+    """The client says that this call is the last of its session."""

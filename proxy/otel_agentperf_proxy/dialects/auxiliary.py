@@ -33,7 +33,6 @@ PROMPTS: Final = (
     Prompt("system", b"Summarize this coding conversation in under 50 characters", 512),  # Claude Code 1.0, 2.0
     Prompt("first", b"Please write a 5-10 word title for the following conversation", 512),  # Claude Code 1.0, 2.0
     Prompt("first", b'"quota"', 1),  # Claude Code 1.0, 2.0: asks for nothing but the rate limit headers
-    Prompt("last", b"You are performing a CONTEXT CHECKPOINT COMPACTION."),  # Codex 0.169
     Prompt("system", b"component that summarizes internal chat history into a given structure"),  # gemini-cli 2025
     Prompt("system", b"component responsible for distilling chat history into a structured XML"),  # gemini-cli 2026
     Prompt("system", b"component that summarizes a conversation when its context window is"),  # qwen-code
@@ -90,7 +89,7 @@ def asks_for(schema: Any) -> bool:
 def matches(system: bytes, first: bytes, last: bytes, max_tokens: int | None) -> bool:
     """Whether a request without tools is auxiliary; prompts as the JSON that was sent."""
     texts = {"system": system[:HEAD_BYTES], "first": first[:HEAD_BYTES], "last": last[:HEAD_BYTES]}
-    return any(
+    return is_summary(last) or any(
         prompt.phrase in texts[prompt.where]
         and (prompt.max_tokens is None or (max_tokens is not None and max_tokens <= prompt.max_tokens))
         for prompt in PROMPTS

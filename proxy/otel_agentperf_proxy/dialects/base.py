@@ -189,7 +189,10 @@ def fill_messages(
         except JSON_ERRORS:
             return canonical.unreadable(raw)
 
-    facts.summarizes = bool(raws) and auxiliary.asks_for_summary(bytes(raws[-1]))
+    if raws:
+        last = bytes(raws[-1])
+        facts.summarizes = auxiliary.asks_for_summary(last)
+        facts.auxiliary = facts.auxiliary or auxiliary.is_summary(last)
     messages = [read(raw) for raw in raws] if cache is None else cache.read(facts.dialect, raws, read)
     leading = 0
     while leading < len(messages) and messages[leading].role in SYSTEM_ROLES:

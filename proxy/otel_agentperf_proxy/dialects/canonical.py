@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from otel_agentperf_proxy.dialects import marks
+from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.dialects.shallow import JSON_ERRORS
 from otel_agentperf_proxy.facts import Message, ToolCall, ToolResult
 
@@ -169,6 +169,11 @@ def text_bytes(parts: Sequence[Part], *, reasoning: bool = False) -> int:
             case Result():
                 size += text_bytes(part.parts)
     return size
+
+
+def text_digest(role: str, text: str) -> bytes:
+    """The digest of a message that holds just this text, for comparing a text with messages that are no longer kept."""
+    return digest(role, (Text(text),))
 
 
 def tool_call(part: Call, *, with_strings: bool = False) -> ToolCall:

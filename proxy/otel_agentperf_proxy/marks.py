@@ -78,8 +78,11 @@ def split(marks: bytes) -> list[bytes]:
 
 
 def holds(marks: bytes, other: bytes) -> bool:
-    """Whether a text with the lines `marks` repeats one with the lines `other`: half of the shorter one, and three lines
-    at least where it has so many. Headings that all texts of a kind have in common are not enough."""
+    """Whether a text with the lines `marks` repeats one with the lines `other`.
+
+    They have half of the shorter one in common, and three lines at least where there are so many: headings that all
+    texts of a kind have in common are not enough.
+    """
     if not marks or not other:
         return False
     mine, others = set(split(marks)), set(split(other))
