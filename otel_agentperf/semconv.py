@@ -111,6 +111,15 @@ GEN_AI_TOOL_TYPE: Final = "gen_ai.tool.type"
 GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
 """string; tool spans, when the model gave the call an id."""
 
+GEN_AI_EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+"""string; evaluation spans: `outcome`, how the trajectory's task came out."""
+
+GEN_AI_EVALUATION_SCORE_LABEL: Final = "gen_ai.evaluation.score.label"
+"""string; evaluation spans: `success` or `failure`."""
+
+GEN_AI_EVALUATION_SCORE_VALUE: Final = "gen_ai.evaluation.score.value"
+"""double; evaluation spans: a figure to the label, when told."""
+
 # Content: opt-in only (`--capture content`).
 
 GEN_AI_INPUT_MESSAGES: Final = "gen_ai.input.messages"
@@ -199,7 +208,7 @@ TASK_DOMAIN: Final = "agentperf.task.domain"
 """string; family of the task, when told."""
 
 OUTCOME: Final = "agentperf.outcome"
-"""string; `success` or `failure`, when the launcher tells."""
+"""string; `success` or `failure`, when the launcher tells, or, on a span of its own, who judged it later."""
 
 BENCHMARK_ID: Final = "agentperf.benchmark.id"
 """string; one execution of a replay."""
@@ -382,6 +391,19 @@ OPERATION_INVOKE_AGENT: Final = "invoke_agent"
 
 OPERATION_EXECUTE_TOOL: Final = "execute_tool"
 """`gen_ai.operation.name` of a tool call; the span's name is `execute_tool {tool}`."""
+
+SPAN_EVALUATION: Final = "gen_ai.evaluation.result"
+"""Name of an evaluation span: an outcome that was told later. The conventions have it as an event; ours is a span
+without duration, so that it goes where spans go."""
+
+EVALUATION_OUTCOME: Final = "outcome"
+"""`gen_ai.evaluation.name` of the outcome of a trajectory."""
+
+OUTCOME_SUCCESS: Final = "success"
+"""`agentperf.outcome`: the task was done."""
+
+OUTCOME_FAILURE: Final = "failure"
+"""`agentperf.outcome`: it was not."""
 
 SPAN_LEVEL: Final = "benchmark_level"
 """Name of a level span."""

@@ -39,7 +39,11 @@ def attributes() -> dict[str, str]:
     return {
         name: value
         for name, value in vars(semconv).items()
-        if isinstance(value, str) and value.startswith(KNOWN) and not name.endswith("_PREFIX") and name.isupper()
+        if isinstance(value, str)
+        and value.startswith(KNOWN)
+        and name.isupper()
+        and not name.endswith("_PREFIX")
+        and not name.startswith("SPAN_")
     }
 
 

@@ -1,13 +1,17 @@
 """The control routes, on an address of their own: never on the proxied port.
 
 `/livez` the supervisor runs; `/startupz` the relays have started once; `/readyz` requests are taken, whatever a
-collector does; `/status` everything that is counted, as JSON; `/metrics` the same for Prometheus.
+collector does; `/status` everything that is counted, as JSON; `/metrics` the same for Prometheus. `POST /outcome` tells
+how a trajectory's task came out.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
+import msgspec
+from msgspec import Meta
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -18,6 +22,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from otel_agentperf import __version__
+from otel_agentperf_proxy.frames import TaskOutcome
+
+MAX_BODY_BYTES: Final = 16 * 1024
 
 
 class State(StrEnum):
@@ -36,6 +43,19 @@ class Supervised(Protocol):
     async def status(self) -> dict[str, Any]:
         """As `Supervisor.status`."""
         ...
+
+    async def tell(self, told: TaskOutcome) -> bool:
+        """As `Supervisor.tell`."""
+        ...
+
+
+class _Told(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /outcome`."""
+
+    trajectory_id: Annotated[str, Meta(min_length=1, max_length=512)]
+    outcome: Literal["success", "failure"]
+    score: float | None = None
+    tenant: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")] | None = None
 
 
 def create_admin(proxy: Supervised) -> Starlette:
@@ -59,8 +79,41 @@ def create_admin(proxy: Supervised) -> Starlette:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
+    async def outcome(request: Request) -> Response:
+        if "origin" in request.headers:
+            # Browsers send it with every POST to another site: no page may tell outcomes.
+            return _refusal(403, "outcomes are not told by web pages")
+        try:
+            told = await _read_outcome(request)
+        except ValueError as exc:
+            return _refusal(400, str(exc))
+        if not await proxy.tell(told):
+            return _refusal(503, "the observer does not answer; tell it again")
+        return JSONResponse({"trajectory_id": told.trajectory_id, "outcome": told.outcome})
+
     routes = {"/livez": livez, "/startupz": startupz, "/readyz": readyz, "/status": status, "/metrics": metrics}
-    return Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()])
+    told = Route("/outcome", outcome, methods=["POST"])
+    return Starlette(routes=[*(Route(path, endpoint) for path, endpoint in routes.items()), told])
+
+
+async def _read_outcome(request: Request) -> TaskOutcome:
+    """The outcome that a request tells. Raises ValueError with what is wrong."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise ValueError(f"the body is longer than {MAX_BODY_BYTES} bytes")
+    try:
+        told = msgspec.json.decode(body, type=_Told)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise ValueError(f"the body is no outcome: {exc}") from exc
+    if told.score is not None and not math.isfinite(told.score):
+        raise ValueError("the body is no outcome: the score is no finite number")
+    return TaskOutcome(told.trajectory_id, told.outcome, told.score, told.tenant)
+
+
+def _refusal(status: int, message: str) -> Response:
+    return JSONResponse({"error": {"message": message}}, status_code=status)
 
 
 def _verdict(good: bool, state: State) -> Response:
@@ -93,6 +146,7 @@ _OBSERVER_COUNTERS: Final = {
 
 _OBSERVER_VALUES: Final = {
     "spans": ("agentperf_spans", "Spans made.", CounterMetricFamily),
+    "outcomes": ("agentperf_outcomes", "Outcomes told by `POST /outcome`.", CounterMetricFamily),
     "open_calls": ("agentperf_open_calls", "Calls whose end has not come.", GaugeMetricFamily),
     "linker.active_trajectories": (
         "agentperf_active_trajectories",

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.observing import LocalObserver, with_salt
 from otel_agentperf_proxy.relay import Receive, Relay, Scope, Send
 
@@ -70,6 +71,13 @@ class ProxyApp:
             return {}
         relay, observer = self._running
         return {"relay": relay.stats(), "observer": await observer.stats()}
+
+    async def tell_outcome(
+        self, trajectory_id: str, outcome: Literal["success", "failure"], *, score: float | None = None
+    ) -> bool:
+        """Record how a trajectory's task came out, as the control route `/outcome` does; whether it was recorded."""
+        _, observer = self._running or self._start()
+        return await observer.tell(TaskOutcome(trajectory_id, outcome, score))
 
     def _start(self) -> tuple[Relay, LocalObserver]:
         observer = LocalObserver(self.config, inline=self._inline)

@@ -33,7 +33,11 @@ class Kind(IntEnum):
     END = 6
     GAP = 7
     """Frames of the call before this one did not fit the channel; no payload."""
+    TASK_OUTCOME = 8
+    """Concerns no call, and needs no greeting; answered with TAKEN when it is in the store."""
     RUN_TRACE = 100
+    TAKEN = 101
+    """No payload."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -116,6 +120,17 @@ class End(msgspec.Struct, frozen=True, array_like=True):
     """Frames of this call that did not fit the channel."""
     unread_bytes: int
     """Body bytes past the observation limit, not sent to the observer."""
+
+
+class TaskOutcome(msgspec.Struct, frozen=True, array_like=True):
+    """Somebody judged what a trajectory came to; the frame's time is when it was told."""
+
+    trajectory_id: str
+    outcome: str
+    """`semconv.OUTCOME_SUCCESS` or `OUTCOME_FAILURE`."""
+    score: float | None = None
+    tenant: str | None = None
+    """As in `Open`."""
 
 
 class RunTrace(msgspec.Struct, frozen=True, array_like=True):

@@ -122,6 +122,10 @@ class _Connection(asyncio.Protocol):
         held = observer.holds
         try:
             for frame in self._decoder.feed(data):
+                if frame.kind == Kind.TASK_OUTCOME:
+                    observer.feed("", frame)
+                    self._send(Kind.TAKEN)
+                    continue
                 if self.worker is None or frame.kind == Kind.HELLO:
                     self._greet(frame)
                 observer.feed(self.worker or "", frame)
@@ -136,7 +140,11 @@ class _Connection(asyncio.Protocol):
         """Send the trace of a run."""
         transport = self._transport
         if transport is not None and transport.get_write_buffer_size() < TRACES_BYTES:
-            transport.write(encode(Kind.RUN_TRACE, 0, monotonic_ns(), encode_record(record)))
+            self._send(Kind.RUN_TRACE, encode_record(record))
+
+    def _send(self, kind: Kind, payload: bytes = b"") -> None:
+        if self._transport is not None:
+            self._transport.write(encode(kind, 0, monotonic_ns(), payload))
 
     def _greet(self, frame: Frame) -> None:
         if frame.kind != Kind.HELLO:

@@ -21,7 +21,7 @@ from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.dialects import MessageCache
 from otel_agentperf_proxy.export import Export, create_export
-from otel_agentperf_proxy.frames import End, Frame, Hello, Kind, Open, RunTrace
+from otel_agentperf_proxy.frames import End, Frame, Hello, Kind, Open, RunTrace, TaskOutcome
 from otel_agentperf_proxy.intake import run_observer
 from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.spans import Spans
@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 _decode_open = msgspec.msgpack.Decoder(Open).decode
 _decode_end = msgspec.msgpack.Decoder(End).decode
 _decode_hello = msgspec.msgpack.Decoder(Hello).decode
+_decode_outcome = msgspec.msgpack.Decoder(TaskOutcome).decode
 
 
 class _Relay:
@@ -133,7 +134,10 @@ class Observer:
     # What relays tell.
 
     def feed(self, worker: str, frame: Frame) -> None:
-        """Take one frame of a relay."""
+        """Take one frame of a relay, or of somebody who tells an outcome."""
+        if frame.kind == Kind.TASK_OUTCOME:
+            self._guarded("outcome", self._take_outcome, frame)
+            return
         relay = self._relays.get(worker)
         if relay is None:
             relay = self._relays[worker] = _Relay()
@@ -204,6 +208,7 @@ class Observer:
             "open_calls": sum(len(relay.calls) for relay in self._relays.values()),
             "spans": self._counts["spans"],
             "calls": dict(self._statuses),
+            "outcomes": self._counts["outcomes"],
             "calls_resumed": self._counts["resumed"],
             "calls_without_open": self._counts["orphans"],
             "problems": dict(self._problems),
@@ -249,6 +254,13 @@ class Observer:
             self._pass(relay, number, call, WebSocket.lose)
             if call.request is not None:
                 self._request_came(call, time_ns)
+
+    def _take_outcome(self, frame: Frame) -> None:
+        told = _decode_outcome(frame.payload)
+        sampled = self._export is not None and self._export.sampled(told.trajectory_id, None)
+        self._emit(self._spans.outcome(told, frame.time_ns), sampled=sampled)
+        self._counts["outcomes"] += 1
+        self.flush()
 
     def _open(self, relay: _Relay, number: int, time_ns: int, payload: bytes) -> None:
         opened = _decode_open(payload)

@@ -18,11 +18,15 @@ import msgspec
 from otel_agentperf.processes import BACKLOG, ChildProcess, Control
 from otel_agentperf_proxy.channel import Channel, InlineChannel
 from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.frames import HEADER, Frame, Kind, TaskOutcome, encode, encode_record
 from otel_agentperf_proxy.observer import Observer, run_observer
 from otel_agentperf_proxy.store import prepare
 
 STOP_S: Final = 15.0
 """Time that an observer gets to write and export what it has."""
+
+TELL_S: Final = 5.0
+"""Time that it gets to take an outcome: enough for one that is restarted."""
 
 STEADY_S: Final = 10.0
 """An observer that lived longer than this is restarted at once when it dies."""
@@ -82,6 +86,22 @@ class ObserverProcess:
     async def stats(self) -> dict[str, Any] | None:
         """Its own figures; None when it does not answer."""
         return await self._child.ask("stats") if self._child is not None else None
+
+    async def tell(self, told: TaskOutcome) -> bool:
+        """Tell it the outcome of a task; whether it took it."""
+        frame = encode(Kind.TASK_OUTCOME, 0, monotonic_ns(), encode_record(told))
+        writer = None
+        try:
+            async with asyncio.timeout(TELL_S):
+                reader, writer = await asyncio.open_unix_connection(self.path)
+                writer.write(frame)
+                _, kind, _, _ = HEADER.unpack(await reader.readexactly(HEADER.size))
+                return bool(kind == Kind.TAKEN)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return False
+        finally:
+            if writer is not None:
+                writer.close()
 
     async def stop(self) -> None:
         """Let it write and export what it has, and end."""
@@ -165,6 +185,13 @@ class LocalObserver:
             await self.sink.close()
         if self._process is not None:
             await self._process.stop()
+
+    async def tell(self, told: TaskOutcome) -> bool:
+        """Tell the observer the outcome of a task; whether it took it."""
+        if self.observer is not None:
+            self.observer.feed("", Frame(Kind.TASK_OUTCOME, 0, monotonic_ns(), encode_record(told)))
+            return True
+        return self._process is not None and await self._process.tell(told)
 
     async def stats(self) -> dict[str, Any] | None:
         """The observer's own figures; None when it does not answer."""

@@ -22,6 +22,7 @@ from otel_agentperf_proxy.admin import State, create_admin
 from otel_agentperf_proxy.channel import Channel, Nowhere
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import find_target
+from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
 from otel_agentperf_proxy.protocol import RelayProtocol
 from otel_agentperf_proxy.relay import Relay
@@ -152,6 +153,10 @@ class Supervisor:
                 await asyncio.wait(pending)
         cutting.cancel()
         await self.observer.stop()
+
+    async def tell(self, told: TaskOutcome) -> bool:
+        """Have the outcome of a task recorded; whether it was."""
+        return self.config.observe and await self.observer.tell(told)
 
     async def status(self) -> dict[str, Any]:
         """Everything that is counted, by process; see `admin`."""

@@ -23,7 +23,7 @@ from otel_agentperf_proxy.attributes import Attributes, clean, put, tag_attribut
 from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.facts import RequestFacts, ResponseFacts, Usage
-from otel_agentperf_proxy.frames import End
+from otel_agentperf_proxy.frames import End, TaskOutcome
 from otel_agentperf_proxy.resource import resource as own_resource
 from otel_agentperf_proxy.timing import output_times, seconds
 from otel_agentperf_proxy.trajectory import Placement, Run, ToolSpan
@@ -169,6 +169,19 @@ class Spans:
             links,
             failed=run.status in FAILED,
         )
+
+    def outcome(self, told: TaskOutcome, time_ns: int) -> ReadableSpan:
+        """The INTERNAL span of an outcome that was told by itself; all of a trajectory share a trace."""
+        attributes: Attributes = {
+            semconv.GEN_AI_EVALUATION_NAME: semconv.EVALUATION_OUTCOME,
+            semconv.GEN_AI_EVALUATION_SCORE_LABEL: told.outcome,
+            semconv.TRAJECTORY_ID: told.trajectory_id,
+            semconv.OUTCOME: told.outcome,
+        }
+        put(attributes, semconv.GEN_AI_EVALUATION_SCORE_VALUE, told.score)
+        put(attributes, semconv.TENANT, told.tenant)
+        context = _context(derived_id(16, "outcome", told.trajectory_id), secrets.token_bytes(8))
+        return self._span(semconv.SPAN_EVALUATION, SpanKind.INTERNAL, context, None, time_ns, time_ns, attributes, [])
 
     def _put_request(self, attributes: Attributes, call: Call, request: RequestFacts) -> None:
         attributes[semconv.GEN_AI_OPERATION_NAME] = request.operation

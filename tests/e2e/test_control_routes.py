@@ -54,3 +54,23 @@ def test_the_proxied_port_has_no_control_routes(endpoint, start_proxy):
         response = httpx.get(f"{proxy.url}/{path}")
         assert response.status_code == 404
         assert "relays" not in json.dumps(response.json())
+
+
+def test_an_outcome_told_later_is_the_trajectorys(endpoint, start_proxy, read_store):
+    proxy = start_proxy(endpoint[0])
+    for name in ("one", "two", "three"):
+        headers = {"x-agentperf-trajectory-id": name, "x-agentperf-outcome": "failure"}
+        assert httpx.post(f"{proxy.url}/v1/chat/completions", json=CALL, headers=headers).status_code == 200
+    told = [("one", "success"), ("two", "success"), ("two", "failure"), ("of another proxy", "success")]
+    for trajectory_id, outcome in told:
+        body = {"trajectory_id": trajectory_id, "outcome": outcome, "score": 0.5}
+        response = httpx.post(f"http://{proxy.admin}/outcome", json=body)
+        assert (response.status_code, response.json()["outcome"]) == (200, outcome)
+    refused = httpx.post(f"http://{proxy.admin}/outcome", json={"trajectory_id": "one", "outcome": "good"})
+    assert refused.status_code == 400
+    assert "good" in refused.json()["error"]["message"]
+    assert samples(proxy.metrics())["agentperf_outcomes_total"] == 4
+    proxy.stop()
+    rows = read_store(proxy.store, "trajectories")
+    outcomes = {row["trajectory_id"]: row["outcome"] for row in rows}
+    assert outcomes == {"one": "success", "two": "failure", "three": "failure"}
