@@ -7,9 +7,22 @@ from typing import Annotated, Final
 
 import typer
 
-__all__ = ["CachePrefix", "Dialect", "Endpoint", "Load", "OutputTokens", "ReplayFormat", "Source", "Traces", "Traffic"]
+__all__ = [
+    "CachePrefix",
+    "Dialect",
+    "Endpoint",
+    "Load",
+    "OutputTokens",
+    "PresetName",
+    "ReplayFormat",
+    "Source",
+    "Targets",
+    "Traces",
+    "Traffic",
+]
 
 _LOAD: Final = "Load"
+_TARGETS: Final = "Search and verdicts"
 _TRAFFIC: Final = "What agents send"
 _ENDPOINT: Final = "Endpoint"
 _TRACES: Final = "Traces and results"
@@ -43,6 +56,14 @@ class CachePrefix(StrEnum):
     SYSTEM = "system"
     USER = "user"
     NONE = "none"
+
+
+class PresetName(StrEnum):
+    """The names of `replay.PRESETS`."""
+
+    AGENTPERF = "agentperf"
+    QUICK = "quick"
+    SMOKE = "smoke"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +120,24 @@ class Load:
     """How many agents, and for how long."""
 
     agents: Annotated[
-        str,
-        typer.Option(metavar="N[,N...]", help="Concurrent agents; one level after the other.", rich_help_panel=_LOAD),
-    ] = "1"
+        str | None,
+        typer.Option(
+            metavar="N[,N...]",
+            help="Concurrent agents; one level after the other. Default: 1.",
+            show_default=False,
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(
+            help="Rules of a level: `agentperf`, those of the benchmark (10 minutes and 30 trajectories, 3 per agent); "
+            "`quick` (a minute and 10 trajectories, 1 per agent) and `smoke` (seconds) are not comparable with it. "
+            "Options of this group win over it.",
+            show_default=False,
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
     seconds: Annotated[
         float | None,
         typer.Option(
@@ -121,12 +157,34 @@ class Load:
             rich_help_panel=_LOAD,
         ),
     ] = None
-    warmup: Annotated[
-        float,
+    trajectories_per_agent: Annotated[
+        float | None,
         typer.Option(
-            metavar="S", help="All agents of a level work this long before it is measured.", rich_help_panel=_LOAD
+            metavar="N",
+            min=0,
+            help="The same for each agent of the level.",
+            show_default=False,
+            rich_help_panel=_LOAD,
         ),
-    ] = 10.0
+    ] = None
+    window_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Longest steady window: a level that still lacks trajectories then is not judged.",
+            show_default=False,
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
+    warmup: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="All agents of a level work this long before it is measured. Default: 10.",
+            show_default=False,
+            rich_help_panel=_LOAD,
+        ),
+    ] = None
     drain_limit: Annotated[
         float,
         typer.Option(
@@ -138,6 +196,62 @@ class Load:
     seed: Annotated[
         int, typer.Option(metavar="N", help="Decides which agent plays which task.", rich_help_panel=_LOAD)
     ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What levels are judged by, and whether the most agents are searched for."""
+
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Find the most agents that hold each tier: levels double from 2 to the first violation, then the gap "
+            "is halved.",
+            rich_help_panel=_TARGETS,
+        ),
+    ] = False
+    tier: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POLICY:TIER",
+            help="Judge levels by this tier, by all of a POLICY, or by FILE.toml:TIER (repeatable; all share their "
+            "levels). Default with `--search`: the presets that are made for the model.",
+            show_default=False,
+            rich_help_panel=_TARGETS,
+        ),
+    ] = None
+    max_agents: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="The search goes no higher.", rich_help_panel=_TARGETS),
+    ] = 1024
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            min=0,
+            max=1,
+            help="The search ends when the gap is at most this share of the last pass, or one agent.",
+            rich_help_panel=_TARGETS,
+        ),
+    ] = 0.05
+    max_lateness: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="A level whose requests were sent later than this after they were due (99th percentile), or for which "
+            "the replay itself used more than 90 % of a core, is not judged.",
+            rich_help_panel=_TARGETS,
+        ),
+    ] = 0.1
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Exit with 1 when a tier is missed: at one of the levels, or in a search at every level.",
+            rich_help_panel=_TARGETS,
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +274,17 @@ class Traffic:
             rich_help_panel=_TRAFFIC,
         ),
     ] = OutputTokens.EXACT
+    sample_tool_delays: Annotated[
+        bool,
+        typer.Option(
+            "--sample-tool-delays",
+            help="Draw each tool delay from those recorded of the same tool. Delays that were not recorded are always "
+            "drawn, and counted.",
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = False
     tool_delay_scale: Annotated[
-        float, typer.Option(metavar="X", help="Factor on recorded tool delays.", rich_help_panel=_TRAFFIC)
+        float, typer.Option(metavar="X", help="Factor on tool delays.", rich_help_panel=_TRAFFIC)
     ] = 1.0
     tool_delay_cap: Annotated[
         float | None,
@@ -218,7 +341,23 @@ class Traces:
     ] = None
     manifest: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a record of the benchmark as JSON.", rich_help_panel=_TRACES),
+        typer.Option(
+            metavar="FILE",
+            help="Write the record of the benchmark here, as JSON, after each level. Default: `ID.json` in the trace "
+            "store; none with `--no-proxy`.",
+            show_default=False,
+            rich_help_panel=_TRACES,
+        ),
+    ] = None
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Go on with the benchmark of this record: its id and seed, its levels that came to their end; what "
+            "decides a result must be the same.",
+            show_default=False,
+            rich_help_panel=_TRACES,
+        ),
     ] = None
     format: Annotated[ReplayFormat, typer.Option("--format", "-f", help="Of the summary.", rich_help_panel=_TRACES)] = (
         ReplayFormat.TABLE

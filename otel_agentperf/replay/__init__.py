@@ -6,10 +6,14 @@ trajectories are derived from spans alone; what is measured here serves display,
 
 from otel_agentperf.replay.endpoint import EndpointFacts, inspect
 from otel_agentperf.replay.formats import load
-from otel_agentperf.replay.levels import Player, play
-from otel_agentperf.replay.manifest import Manifest, manifest
-from otel_agentperf.replay.recording import Recording, Task, Turn
+from otel_agentperf.replay.manifest import Manifest, differences, manifest
+from otel_agentperf.replay.manifest import read as read_manifest
+from otel_agentperf.replay.manifest import write as write_manifest
+from otel_agentperf.replay.playing import Judge, Player, play
+from otel_agentperf.replay.presets import CUSTOM, PRESETS, Preset, preset
+from otel_agentperf.replay.recording import Branch, Recording, Task, Turn
 from otel_agentperf.replay.results import BenchmarkResult, LevelResult, Progress
+from otel_agentperf.replay.search import FixedLevels, Outcome, Plan, Search, Verdict
 from otel_agentperf.replay.settings import (
     DialectName,
     OutputPolicy,
@@ -20,23 +24,37 @@ from otel_agentperf.replay.settings import (
 )
 
 __all__ = [
+    "CUSTOM",
+    "PRESETS",
     "BenchmarkResult",
+    "Branch",
     "DialectName",
     "EndpointFacts",
+    "FixedLevels",
+    "Judge",
     "LevelResult",
     "Manifest",
+    "Outcome",
     "OutputPolicy",
     "Placement",
+    "Plan",
     "Player",
+    "Preset",
     "Progress",
     "Recording",
     "ReplaySettings",
+    "Search",
     "Task",
     "ToolDelays",
     "Turn",
+    "Verdict",
+    "differences",
     "inspect",
     "load",
     "manifest",
     "new_benchmark_id",
     "play",
+    "preset",
+    "read_manifest",
+    "write_manifest",
 ]

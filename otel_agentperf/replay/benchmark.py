@@ -1,21 +1,24 @@
 """What the agents of a benchmark share, and what those of one level share."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from otel_agentperf import semconv
 from otel_agentperf._version import __version__
-from otel_agentperf.http1 import Client, Origin
+from otel_agentperf.http1 import Origin
 from otel_agentperf.replay.clock import Clock
+from otel_agentperf.replay.delays import Delays
 from otel_agentperf.replay.dialects import OutputLimit, PreparedTurn, dialect_for
-from otel_agentperf.replay.exchange import Exchange, Failure
+from otel_agentperf.replay.exchange import RETRYABLE, Exchange, Failure, HTTPTransport, Transport
+from otel_agentperf.replay.outlook import Outlook
 from otel_agentperf.replay.recording import Recording, Task, Turn
 from otel_agentperf.replay.schedule import Deck
 from otel_agentperf.replay.settings import OUTPUT_GUARD_TOKENS, OutputPolicy, ReplaySettings
 from otel_agentperf.replay.tally import Tally
 
-__all__ = ["Benchmark", "Level", "PreparedTask", "output_limit"]
+__all__ = ["Benchmark", "Level", "PreparedBranch", "PreparedTask", "output_limit"]
 
 GIVE_UP_TRAJECTORIES: Final = 3
 """A level is given up when its agents have aborted this many trajectories each without one whole answer between."""
@@ -26,15 +29,28 @@ _WRONG_FROM_THE_START: Final = frozenset(
 """Failures that end a benchmark at once while it has no whole answer yet: the address, key or model is wrong."""
 
 
+_TOO_MUCH: Final = frozenset(f"http_{status}" for status in RETRYABLE)
+"""Failures by which an endpoint says that there are too many agents, where it has served fewer."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedTask:
     """A task whose turns the dialect has written."""
 
-    id: str
-    domain: str | None
+    recorded: Task
     turns: tuple[PreparedTurn, ...]
     limits: tuple[OutputLimit, ...]
-    tool_delays_s: tuple[float, ...]
+    branches: Mapping[int, tuple["PreparedBranch", ...]]
+    """By the index of the turn whose answer starts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBranch:
+    """A sub-agent of a task: when it starts, and which turn waits for it."""
+
+    task: PreparedTask
+    delay_s: float
+    joins: int
 
 
 def output_limit(turn: Turn, policy: OutputPolicy) -> OutputLimit:
@@ -49,15 +65,17 @@ def output_limit(turn: Turn, policy: OutputPolicy) -> OutputLimit:
 class Benchmark:
     """Everything that stays the same from level to level. `answered` tells whether any request ever was."""
 
-    def __init__(self, recording: Recording, settings: ReplaySettings, client: Client, clock: Clock) -> None:
+    def __init__(
+        self, recording: Recording, settings: ReplaySettings, clock: Clock, transport: Transport | None = None
+    ) -> None:
         self.settings = settings
-        self.client = client
         self.clock = clock
         self.dialect = dialect_for(settings)
-        self.origin, base = Origin.parse(settings.endpoint.rstrip("/").removesuffix("/v1"))
-        self.target = base + (settings.path or self.dialect.path).encode()
+        origin, base = Origin.parse(settings.endpoint.rstrip("/").removesuffix("/v1"))
+        target = base + (settings.path or self.dialect.path).encode()
+        self.transport = transport or HTTPTransport(origin, target)
         self.headers = [
-            (b"host", self.origin.authority),
+            (b"host", origin.authority),
             (b"user-agent", f"otel-agentperf-replay/{__version__}".encode()),
             (b"accept", b"text/event-stream"),
             (b"accept-encoding", b"identity"),
@@ -66,23 +84,31 @@ class Benchmark:
             *((name.lower().encode(), value.encode()) for name, value in settings.headers),
         ]
         self.deck = Deck([self._prepare(task) for task in recording.tasks], settings.seed)
+        self.delays = Delays(recording.tasks, settings.tool_delays)
         self.answered = False
 
     def _prepare(self, task: Task) -> PreparedTask:
         return PreparedTask(
-            task.id,
-            task.domain,
+            task,
             self.dialect.prepare(task),
             tuple(output_limit(turn, self.settings.output) for turn in task.turns),
-            tuple(turn.tool_delay_s for turn in task.turns),
+            {
+                index: tuple(
+                    PreparedBranch(self._prepare(branch.task), branch.delay_s, branch.joins) for branch in turn.branches
+                )
+                for index, turn in enumerate(task.turns)
+                if turn.branches
+            },
         )
 
 
 class Level:
     """One level while it is played: its phase, its counts, and what can end it."""
 
-    def __init__(self, agents: int, benchmark: Benchmark) -> None:
+    def __init__(self, agents: int, benchmark: Benchmark, outlook: Outlook | None = None) -> None:
         self.agents = agents
+        self.outlook = outlook
+        """Tells when the level is lost; None plays it to its end whatever it shows."""
         self.phase = semconv.PHASE_WARMUP
         self.tally = Tally()
         self.halted = False
@@ -91,6 +117,12 @@ class Level:
         """Why the level ends before its stop rules are met."""
         self.fatal: Failure | None = None
         """The failure that no benchmark can go on from."""
+        self.abandoned: str | None = None
+        """Why the steady window was closed early: the level is lost."""
+        self.lost = asyncio.Event()
+        """Set with `abandoned`."""
+        self.started = asyncio.Event()
+        """Every agent has sent its first request."""
         self.over = asyncio.Event()
         """Set with `stopped`."""
         self.enough = asyncio.Event()
@@ -99,6 +131,8 @@ class Level:
         """The steady window is closed and all its requests have ended."""
         self._benchmark = benchmark
         self._steady_completed = 0
+        self._wanted = benchmark.settings.trajectories_of(agents)
+        self._not_started = agents
 
     def end(self, reason: str) -> None:
         """End the level before its time, at once; the first reason stands."""
@@ -112,7 +146,29 @@ class Level:
         self.phase = phase
         self._settle()
 
+    def abandon(self, reason: str) -> None:
+        """Close the steady window: no tier that matters can be held any more."""
+        if self.abandoned is None:
+            self.abandoned = reason
+            self.lost.set()
+
+    @property
+    def wanted(self) -> int | None:
+        """Trajectories to complete in the steady window."""
+        return self._wanted
+
+    @property
+    def steady_completed(self) -> int:
+        """Trajectories completed since the steady window opened."""
+        return self._steady_completed
+
     # Told by the agents.
+
+    def began(self) -> None:
+        """An agent sends its first request."""
+        self._not_started -= 1
+        if not self._not_started:
+            self.started.set()
 
     def sent(self, phase: str, late_ns: int) -> None:
         """A request starts, so much later than it was due."""
@@ -136,7 +192,7 @@ class Level:
         self.tally.completed.append(end_ns)
         if self.phase == semconv.PHASE_STEADY:
             self._steady_completed += 1
-            if self._steady_completed == self._benchmark.settings.trajectories:
+            if self._steady_completed == self._wanted:
                 self.enough.set()
 
     def aborted(self, failure: Failure) -> None:
@@ -147,6 +203,9 @@ class Level:
             self._give_up(failure)
 
     def _give_up(self, failure: Failure) -> None:
+        if self.outlook is not None and self._benchmark.answered and failure.kind in _TOO_MUCH:
+            self.abandon(f"the endpoint turns requests away: {failure.words}")
+            return
         self.fatal = failure
         self.end("failing")
 

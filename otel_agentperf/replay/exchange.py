@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from time import monotonic_ns
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -19,7 +19,9 @@ from otel_agentperf.http1 import (
 )
 from otel_agentperf.replay.stream import AnswerFacts, EventReader, StreamReader
 
-__all__ = ["Exchange", "Failure", "exchange"]
+__all__ = ["Exchange", "Failure", "HTTPTransport", "Transport"]
+
+Header = tuple[bytes, bytes]
 
 RETRYABLE: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """Statuses that may pass: timeouts, conflicts, rate limits, a server that is down or overloaded."""
@@ -65,16 +67,45 @@ class Exchange:
     failure: Failure | None
 
 
-async def exchange(
+class Transport(Protocol):
+    """Carries requests to the endpoint."""
+
+    async def exchange(self, headers: list[Header], body: bytes, events: EventReader, timeout_s: float) -> Exchange:
+        """Send a request and drain its answer. Failures are part of what comes back; only a cancellation is raised."""
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+class HTTPTransport:
+    """The transport of every benchmark: HTTP/1.1.
+
+    Args:
+        origin: of the endpoint.
+        target: path of the requests.
+    """
+
+    def __init__(self, origin: Origin, target: bytes) -> None:
+        self._client = Client()
+        self._origin = origin
+        self._target = target
+
+    async def exchange(self, headers: list[Header], body: bytes, events: EventReader, timeout_s: float) -> Exchange:
+        return await _exchange(self._client, self._origin, self._target, headers, body, events, timeout_s)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+async def _exchange(
     client: Client,
     origin: Origin,
     target: bytes,
-    headers: list[tuple[bytes, bytes]],
+    headers: list[Header],
     body: bytes,
     events: EventReader,
     timeout_s: float,
 ) -> Exchange:
-    """Send a request and drain its answer. Failures are part of what comes back; only a cancellation is raised."""
     start_ns = monotonic_ns()
     reader = StreamReader(events)
     failure: Failure | None = None

@@ -1,6 +1,9 @@
 """What a benchmark found, as the client saw it. The figures that count are the analyzers', from spans."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from otel_agentperf.replay.search import Outcome, Verdict
 
 __all__ = ["BenchmarkResult", "LevelResult", "Progress"]
 
@@ -15,6 +18,10 @@ class LevelResult:
     agents: int
     stopped: str | None
     """Why the level ended before its stop rules were met: `interrupted`, `failing`; None when they were."""
+    abandoned: str | None
+    """Why the steady window was closed early: no tier that mattered could be held any more."""
+    cut_short: str | None
+    """Why the steady window was closed before its trajectories were complete: the time limit of the rules."""
     start_ns: int
     """The agents started; monotonic."""
     end_ns: int
@@ -48,8 +55,12 @@ class LevelResult:
     """With output policy `exact`: whose output tokens are not as recorded."""
     answers_without_target: int
     """Whose recorded length is not known, so that it was left to the model."""
+    aborted_branches: int
+    """Sub-agents given up; their parents went on; all phases."""
     capped_tool_delays: int
     """All phases: cut to the cap."""
+    drawn_tool_delays: int
+    """All phases: drawn from those of the same tool, because so wanted or none was recorded."""
     capped_retry_waits: int
     """All phases: the server asked for a longer wait before the retry than the replay grants."""
     client_ttft_p50_s: float | None
@@ -63,6 +74,14 @@ class LevelResult:
     lateness_max_s: float | None
     generator_cpu_share: float | None
     """CPU time of this process over the length of the steady window, in cores."""
+    power_mean_w: float | None = None
+    """Of the deployment over the steady window, where its power was measured."""
+    power_coverage: float | None = None
+    """Part of the steady window that power samples cover, 0 to 1."""
+    doubt: str | None = None
+    """Why the level is not judged: the generator itself was too slow."""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """By tier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +94,8 @@ class BenchmarkResult:
     stopped: str | None
     """As of the level that ended the benchmark before its time."""
     levels: tuple[LevelResult, ...] = field(default=())
+    outcomes: tuple[Outcome, ...] = field(default=())
+    """Of a search, one for each tier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +104,8 @@ class Progress:
 
     agents: int
     level_index: int
-    level_count: int
+    level_count: int | None
+    """None while a search cannot tell."""
     phase: str
     inflight: int
     requests: int
@@ -94,3 +116,7 @@ class Progress:
     """Until the last level's steady window ends, by the clock; None when a number of trajectories decides."""
     share: float | None
     """Part of the benchmark that is over, 0 to 1; None likewise."""
+    standing: str | None
+    """What the levels before say."""
+    completed_of: tuple[int, int] | None
+    """Trajectories completed in the steady window, and how many are wanted; None when their number ends nothing."""

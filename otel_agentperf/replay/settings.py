@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 from typing import Any, Final
 
 from otel_agentperf.errors import UsageError
@@ -55,22 +56,15 @@ class Placement(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolDelays:
-    """How long tools take: as recorded, scaled and then capped; or always the same."""
+    """How long tools take: as recorded or drawn anew, scaled and then capped; or always the same."""
 
+    sampled: bool = False
+    """Drawn from the recorded delays of the same tool, instead of each as it was recorded."""
     scale: float = 1.0
     cap_s: float | None = None
     """A delay above is cut to this, and counted."""
     fixed_s: float | None = None
-    """Replaces the recorded delays."""
-
-    def of(self, recorded_s: float) -> tuple[float, bool]:
-        """The delay to keep, s, and whether it was cut."""
-        if self.fixed_s is not None:
-            return self.fixed_s, False
-        delay = recorded_s * self.scale
-        if self.cap_s is not None and delay > self.cap_s:
-            return self.cap_s, True
-        return delay, False
+    """Replaces all others."""
 
 
 def new_benchmark_id() -> str:
@@ -92,15 +86,25 @@ class ReplaySettings:
     """Least length of the steady window."""
     trajectories: int | None = None
     """Least number of trajectories completed inside the steady window."""
+    trajectories_per_agent: float = 0.0
+    """The same, for each agent of the level."""
+    window_limit_s: float | None = None
+    """The steady window closes at the latest after this, whatever its trajectories; the level is then cut short."""
     warmup_s: float = 10.0
-    """How long the level's agents all work before the steady window opens."""
+    """How long the level's agents all work before the steady window opens, from when the last of them began."""
     drain_limit_s: float = 60.0
     """How long requests may go on after the steady window; what is still in flight then is cut off and counted."""
     output: OutputPolicy = OutputPolicy.EXACT
     tool_delays: ToolDelays = field(default_factory=ToolDelays)
     cache_prefix: Placement = Placement.SYSTEM
     seed: int = 0
+    max_lateness_s: float = 0.1
+    """A level whose requests were sent later than this after they were due, at the 99th percentile, is not judged."""
+    max_cpu_share: float = 0.9
+    """A level for which the generator used more than this of a core is not judged."""
     benchmark_id: str = field(default_factory=new_benchmark_id)
+    resumed: int = 0
+    """How often the benchmark was taken up again; keeps the ids of a level that is played anew apart."""
     agent_name: str = "replay"
     limit_turns: int | None = None
     """Play at most this many turns of each task."""
@@ -116,6 +120,10 @@ class ReplaySettings:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     """Further members of each request body, such as `temperature` or `reasoning_effort`."""
 
+    def trajectories_of(self, agents: int) -> int | None:
+        """Trajectories that a level of so many agents has to complete; None when their number ends nothing."""
+        return max(self.trajectories or 0, ceil(self.trajectories_per_agent * agents)) or None
+
     def check(self) -> None:
         """Raise UsageError for values that cannot work."""
         Origin.parse(self.endpoint)
@@ -123,7 +131,7 @@ class ReplaySettings:
             raise UsageError("a level needs at least one agent; write for example 1,4,8")
         if len(set(self.levels)) < len(self.levels):
             raise UsageError("a level is named twice; its results could not be told apart")
-        if self.seconds is None and self.trajectories is None:
+        if self.seconds is None and self.trajectories is None and not self.trajectories_per_agent:
             raise UsageError("a level needs an end: a number of seconds, of trajectories, or both")
         if not _ID.fullmatch(self.benchmark_id):
             raise UsageError(f"not a benchmark id: {self.benchmark_id!r}; use letters, digits, '.', '_' and '-'")
@@ -139,6 +147,10 @@ class ReplaySettings:
             ("fixed tool delay", delays.fixed_s, 0),
             ("retries", self.max_retries, 0),
             ("trajectories", self.trajectories, 1),
+            ("trajectories per agent", self.trajectories_per_agent, 0),
+            ("window limit", self.window_limit_s, self.seconds or 0),
+            ("largest lateness", self.max_lateness_s, 0),
+            ("largest CPU share", self.max_cpu_share, 0),
             ("turn limit", self.limit_turns, 1),
         ):
             if value is not None and not value >= least:

@@ -46,7 +46,9 @@ class Tally:
         self.answers_without_usage = 0
         self.answers_of_other_length = 0
         self.answers_without_target = 0
+        self.aborted_branches = 0
         self.capped_tool_delays = 0
+        self.drawn_tool_delays = 0
         self.capped_retry_waits = 0
         self.input_tokens: list[int] = []
         self.cached_input_tokens: list[int] = []
@@ -106,6 +108,8 @@ class Tally:
         *,
         agents: int,
         stopped: str | None,
+        abandoned: str | None,
+        cut_short: str | None,
         start_ns: int,
         end_ns: int,
         steady_ns: tuple[int, int] | tuple[None, None],
@@ -123,6 +127,8 @@ class Tally:
         return LevelResult(
             agents=agents,
             stopped=stopped,
+            abandoned=abandoned,
+            cut_short=cut_short,
             start_ns=start_ns,
             end_ns=end_ns,
             steady_start_ns=opened,
@@ -145,7 +151,9 @@ class Tally:
             answers_without_usage=self.answers_without_usage,
             answers_without_target=self.answers_without_target,
             answers_of_other_length=self.answers_of_other_length,
+            aborted_branches=self.aborted_branches,
             capped_tool_delays=self.capped_tool_delays,
+            drawn_tool_delays=self.drawn_tool_delays,
             capped_retry_waits=self.capped_retry_waits,
             client_ttft_p50_s=quantile(self.ttft_s, 0.5),
             client_ttft_p95_s=quantile(self.ttft_s, 0.95),

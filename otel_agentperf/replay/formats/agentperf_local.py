@@ -8,13 +8,15 @@ import hashlib
 import platform
 import zipfile
 import zlib
+from dataclasses import replace
 from importlib.resources.abc import Traversable
+from itertools import pairwise
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from otel_agentperf.errors import SourceError
-from otel_agentperf.replay.recording import Pieces, Recording, Task, Turn
+from otel_agentperf.replay.recording import Pieces, Recording, Task, Turn, called_tools
 
 __all__ = ["AgentPerfLocal"]
 
@@ -128,7 +130,8 @@ def _turns(data: bytes, where: str, task_id: str, pieces: Pieces) -> tuple[Turn,
         )
     if not turns:
         raise SourceError(f"{where}: no turns")
-    return tuple(turns)
+    named = [replace(turn, tools_called=called_tools(turn.messages, later.messages)) for turn, later in pairwise(turns)]
+    return (*named, turns[-1])
 
 
 def _tools(tools: list[msgspec.Raw], pieces: Pieces, at: str) -> bytes | None:
