@@ -299,6 +299,9 @@ CHUNK_GAP_P99_S: Final = "agentperf.chunk.gap_p99_s"
 CHUNK_GAP_MAX_S: Final = "agentperf.chunk.gap_max_s"
 """double, s."""
 
+CHUNK_STALL_COUNT: Final = "agentperf.chunk.stall_count"
+"""int; gaps between consecutive output chunks of more than `STALL_S`."""
+
 PREFIX_SHARED_BYTES: Final = "agentperf.prefix.shared_bytes"
 """int; leading message bytes of the request that an earlier turn of the trajectory already sent."""
 
@@ -407,6 +410,9 @@ OUTCOME_FAILURE: Final = "failure"
 
 SPAN_LEVEL: Final = "benchmark_level"
 """Name of a level span."""
+
+STALL_S: Final = 1.0
+"""Seconds; a longer gap between output chunks is a stall."""
 
 KIND_TURN: Final = "turn"
 """`agentperf.turn.kind`: a step of the agent's work."""

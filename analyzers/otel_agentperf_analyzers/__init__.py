@@ -1,6 +1,15 @@
-"""DuckDB analyzers: spans in, AgentPerf metrics out."""
+"""DuckDB analyzers: spans in, AgentPerf metrics out.
+
+import otel_agentperf_analyzers as analyzers
+
+with analyzers.open_source("agentperf-store") as database:
+    frame = database.relation("turns", where="ttft_s > 1").to_pandas()
+
+docs/library.md says more.
+"""
 
 from otel_agentperf_analyzers.database import Database, open_source
+from otel_agentperf_analyzers.inputs import Deployment, Inputs, load_outcomes, load_power
 from otel_agentperf_analyzers.sources import Skipped
 
-__all__ = ["Database", "Skipped", "open_source"]
+__all__ = ["Database", "Deployment", "Inputs", "Skipped", "load_outcomes", "load_power", "open_source"]

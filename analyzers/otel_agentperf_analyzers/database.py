@@ -22,6 +22,8 @@ import pyarrow as pa
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf.policies import Tier, load_presets
 from otel_agentperf_analyzers import catalog, judging, relations, selecting, sources
+from otel_agentperf_analyzers import inputs as given
+from otel_agentperf_analyzers.inputs import Inputs
 from otel_agentperf_analyzers.relations import Relations
 from otel_agentperf_analyzers.sources import Intake, Kept, Period, Skipped, rows
 from otel_agentperf_analyzers.sources.build import sql_text
@@ -37,7 +39,11 @@ _ORIGINALS: Final = "originals"
 
 
 def open_source(
-    source: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    source: str | None = None,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    inputs: Inputs = Inputs(),
 ) -> "Database":
     """Read a trace source.
 
@@ -47,12 +53,13 @@ def open_source(
             `./agentperf-store`.
         since: only spans that start then or later. A time without zone is UTC.
         until: only spans that start before.
+        inputs: what spans cannot tell: prices, outcomes, the deployment's size, price and power.
 
     Raises:
         SourceError: it cannot be read, or holds nothing to read.
         UsageError: a kind of source that cannot be read.
     """
-    return Database(sources.resolve(source), since=since, until=until)
+    return Database(sources.resolve(source), since=since, until=until, inputs=inputs)
 
 
 class Database:
@@ -61,7 +68,14 @@ class Database:
     Nothing but the relations can be reached through it: no files, no writing, no settings.
     """
 
-    def __init__(self, source: sources.Source, *, since: datetime | None = None, until: datetime | None = None) -> None:
+    def __init__(
+        self,
+        source: sources.Source,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        inputs: Inputs = Inputs(),
+    ) -> None:
         self.source_name = source.name
         self.skipped = Skipped()
         self._scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-"))
@@ -72,6 +86,7 @@ class Database:
             intake = Intake(self._scratch, Period(_unix_ns(since), _unix_ns(until)), self.skipped)
             self._kept = source.read(intake)
             self._load(intake)
+            given.create(self._connection, inputs)
             self._relations = self._define(intake)
         except duckdb.OutOfMemoryException as problem:
             self.close()

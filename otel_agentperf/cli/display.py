@@ -27,6 +27,13 @@ _SHARES: Final = frozenset(
     {
         "cache_hit",
         "optimal_cache_hit",
+        "tool_call_turn_share",
+        "stalled_turn_share",
+        "system_share",
+        "tools_share",
+        "history_share",
+        "tool_results_share",
+        "power_coverage",
         "hit_efficiency",
         "error_rate",
         "truncated_rate",

@@ -21,9 +21,10 @@ import typer
 
 from otel_agentperf.errors import UsageError
 
-__all__ = ["Format", "Output", "Period", "Selection", "Source", "Tiers", "grouped", "parse_time"]
+__all__ = ["Format", "Given", "Output", "Period", "Selection", "Source", "Tiers", "grouped", "parse_time"]
 
 _SELECTION: Final = "Which rows"
+_GIVEN: Final = "What spans cannot tell"
 _OUTPUT: Final = "Output"
 
 Source = Annotated[
@@ -114,6 +115,51 @@ class Selection(Period):
     ] = None
     trajectory: Annotated[
         str | None, typer.Option(metavar="ID", help="Only this trajectory.", rich_help_panel=_SELECTION)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What spans cannot tell."""
+
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml", help="Prices of tokens; docs/library.md shows the form.", rich_help_panel=_GIVEN
+        ),
+    ] = None
+    outcomes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="How tasks came out: CSV or JSON lines with trajectory_id and outcome (success, failure, unknown).",
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None
+    accelerators: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Accelerators of the deployment.", rich_help_panel=_GIVEN),
+    ] = None
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Price of one accelerator-hour; calls without token prices share the cost of the time they were open.",
+            rich_help_panel=_GIVEN,
+        ),
+    ] = None
+    power_watts: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Mean power of the whole deployment.", rich_help_panel=_GIVEN),
+    ] = None
+    power: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Power over time: CSV or JSON lines with time and watts, or a Prometheus server and the query that "
+            "gives watts, `http://HOST:9090?query=sum(...)`.",
+            rich_help_panel=_GIVEN,
+        ),
     ] = None
 
 

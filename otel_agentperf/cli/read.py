@@ -1,11 +1,12 @@
 """Commands that read a source: its relations, SLO verdicts, SQL over it, and the catalogue; `register` adds them."""
 
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from otel_agentperf.cli.options import Format, Output, Selection, Source, Tiers, grouped
+from otel_agentperf.cli.options import Format, Given, Output, Selection, Source, Tiers, grouped
 from otel_agentperf.cli.output import emit, emit_record, restrict
 from otel_agentperf.cli.report import report
 from otel_agentperf.cli.source import opened, tiers_of
@@ -89,6 +90,24 @@ _MAIN_COLUMNS: Final = {
         "cache_hit",
         "window_s",
     ),
+    "tasks": (
+        "dimension",
+        "dimension_value",
+        "tasks",
+        "ended",
+        "success_rate",
+        "job_latency_p50_s",
+        "tasks_per_hour",
+        "ended_per_hour",
+        "cost_per_task",
+        "cost_per_completed_task",
+        "tokens",
+        "wasted_tokens",
+        "tool_errors",
+        "loops",
+        "benchmark_id",
+        "level",
+    ),
     "concurrency": (
         "bucket_start",
         "bucket_s",
@@ -120,8 +139,8 @@ _MAIN_COLUMNS: Final = {
 """What a table shows of a relation, the most telling first: a narrow terminal leaves out the last."""
 
 
-def _show(name: str, source: str | None, selection: Selection, output: Output) -> None:
-    with opened(source, selection) as database:
+def _show(name: str, source: str | None, selection: Selection, output: Output, given: Given = Given()) -> None:
+    with opened(source, selection, given) as database:
         table = database.relation(
             name,
             model=selection.model,
@@ -134,25 +153,25 @@ def _show(name: str, source: str | None, selection: Selection, output: Output) -
 
 
 @grouped
-def turns(source: Source = None, *, selection: Selection, output: Output) -> None:
+def turns(source: Source = None, *, given: Given, selection: Selection, output: Output) -> None:
     """List LLM calls, one row per turn: times, speeds, tokens, status.
 
     Example:
 
         otel-agentperf turns --since 2026-01-01 --where "ttft_s > 0.3" --format csv
     """
-    _show("turns", source, selection, output)
+    _show("turns", source, selection, output, given)
 
 
 @grouped
-def trajectories(source: Source = None, *, selection: Selection, output: Output) -> None:
+def trajectories(source: Source = None, *, given: Given, selection: Selection, output: Output) -> None:
     """List trajectories, one row per agent and task: job latency, where the time went, tokens, outcome.
 
     Example:
 
         otel-agentperf trajectories --where "turns >= 2" --format json
     """
-    _show("trajectories", source, selection, output)
+    _show("trajectories", source, selection, output, given)
 
 
 @grouped
@@ -167,14 +186,14 @@ def tools(source: Source = None, *, selection: Selection, output: Output) -> Non
 
 
 @grouped
-def runs(source: Source = None, *, selection: Selection, output: Output) -> None:
+def runs(source: Source = None, *, given: Given, selection: Selection, output: Output) -> None:
     """List agent runs, one row per user request to its final answer.
 
     Example:
 
         otel-agentperf runs --format jsonl
     """
-    _show("runs", source, selection, output)
+    _show("runs", source, selection, output, given)
 
 
 @grouped
@@ -189,14 +208,66 @@ def benchmarks(source: Source = None, *, selection: Selection, output: Output) -
 
 
 @grouped
-def levels(source: Source = None, *, selection: Selection, output: Output) -> None:
+def levels(source: Source = None, *, given: Given, selection: Selection, output: Output) -> None:
     """List the levels of benchmarks, one row per number of concurrent agents.
 
     Example:
 
         otel-agentperf levels --format markdown
     """
-    _show("levels", source, selection, output)
+    _show("levels", source, selection, output, given)
+
+
+class Dimension(StrEnum):
+    """What tasks are grouped by."""
+
+    ALL = "all"
+    AGENT = "agent"
+    MODEL = "model"
+    TOOL_STACK = "tool_stack"
+    DEPLOYMENT = "deployment"
+    TASK_DOMAIN = "task_domain"
+
+
+@grouped
+def tasks(
+    source: Source = None,
+    *,
+    by: Annotated[
+        list[Dimension] | None,
+        typer.Option(
+            "--by", help="One row for each agent, model, ... (repeatable). Default: all together.", show_default=False
+        ),
+    ] = None,
+    given: Given,
+    selection: Selection,
+    output: Output,
+) -> None:
+    """Sum up tasks: how many came to an end or to success, per hour, their time, tokens and cost.
+
+    Example:
+
+        otel-agentperf tasks --by agent --by model
+    """
+    wanted = [str(dimension) for dimension in by or [Dimension.ALL]]
+    with opened(source, selection, given) as database:
+        if selection.model is not None or selection.trajectory is not None:
+            raise UsageError(
+                "tasks are of several models and trajectories; use --by model, or trajectories --model NAME"
+            )
+        table = database.relation("tasks", benchmark=selection.benchmark)
+    emit(
+        restrict(_among(table, "dimension", wanted), output.where, output.limit),
+        output,
+        main_columns=_MAIN_COLUMNS["tasks"],
+    )
+
+
+def _among(table: "pa.Table", column: str, wanted: list[str]) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return table.filter(pc.is_in(table.column(column), pa.array(wanted)))
 
 
 @grouped
@@ -244,6 +315,7 @@ def query(
     ] = None,
     source: Source = None,
     *,
+    given: Given,
     selection: Selection,
     output: Output,
 ) -> None:
@@ -257,7 +329,7 @@ def query(
         table = restrict(_relations(), output.where, output.limit)
         emit(table, output, main_columns=("relation", "column", "unit", "description"))
         return
-    with opened(source, selection) as database:
+    with opened(source, selection, given) as database:
         table = _selected(database.query(sql), selection)
         emit(restrict(table, output.where, output.limit), output)
 
@@ -345,6 +417,7 @@ def register(app: typer.Typer) -> None:
         tools,
         benchmarks,
         levels,
+        tasks,
         concurrency,
         slo,
         query,

@@ -1,6 +1,7 @@
 """The times of a call as attributes: seconds from t0, and the gaps between output chunks."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
@@ -14,6 +15,8 @@ _GAPS: Final = (
     (semconv.CHUNK_GAP_P99_S, 0.99),
     (semconv.CHUNK_GAP_MAX_S, 1.0),
 )
+
+_STALL_NS: Final = round(semconv.STALL_S * 1e9)
 
 
 def seconds(duration_ns: int) -> float:
@@ -47,6 +50,7 @@ def output_times(facts: ResponseFacts, t0_ns: int) -> dict[str, AttributeValue]:
         gaps = sorted([later - earlier for earlier, later in pairwise(output)])
         if gaps:
             times |= {name: round(percentile(gaps, p)) / 1e9 for name, p in _GAPS}
+            times[semconv.CHUNK_STALL_COUNT] = len(gaps) - bisect_right(gaps, _STALL_NS)
         return times
     if before:
         times[semconv.TIME_FIRST_OUTPUT] = seconds(output[0] - t0_ns)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_agentperf import semconv
-from otel_agentperf_analyzers import Database, open_source
+from otel_agentperf_analyzers import Database, Inputs, open_source
 
 EPOCH_S = 1_767_225_600
 """2026-01-01T00:00:00Z, second 0 of every case."""
@@ -47,7 +47,17 @@ _CALL = {
     "gap_p95": semconv.CHUNK_GAP_P95_S,
     "gap_p99": semconv.CHUNK_GAP_P99_S,
     "gap_max": semconv.CHUNK_GAP_MAX_S,
+    "stalls": semconv.CHUNK_STALL_COUNT,
     "overhead": semconv.PROXY_OVERHEAD_S,
+    "shared": semconv.PREFIX_SHARED_BYTES,
+    "system_bytes": semconv.CONTEXT_SYSTEM_BYTES,
+    "tools_bytes": semconv.CONTEXT_TOOLS_BYTES,
+    "messages_bytes": semconv.CONTEXT_MESSAGES_BYTES,
+    "results_bytes": semconv.CONTEXT_TOOL_RESULTS_BYTES,
+    "usage": semconv.USAGE_SOURCE,
+    "server": semconv.SERVER_ADDRESS,
+    "port": semconv.SERVER_PORT,
+    "task": semconv.TASK_ID,
 }
 _LEVEL = {
     "bench": semconv.BENCHMARK_ID,
@@ -61,7 +71,8 @@ _TYPES: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(
         ("segment", "agent", "level", "http", "in", "out", "cached", "written", "reasoning", "tools", "chunks"), int
     ),
-    **dict.fromkeys(("completed", "accelerators"), int),
+    **dict.fromkeys(("completed", "accelerators", "stalls", "port", "shared"), int),
+    **dict.fromkeys(("system_bytes", "tools_bytes", "messages_bytes", "results_bytes"), int),
     **dict.fromkeys(("sent", "chunk", "first", "answer", "last", "end", "overhead", "power"), float),
     **dict.fromkeys(("gap_p50", "gap_p95", "gap_p99", "gap_max"), float),
 }
@@ -239,14 +250,14 @@ def to_lines() -> Callable[[str], str]:
 
 
 @pytest.fixture
-def open_spans(tmp_path: Path, to_lines: Callable[[str], str]) -> Iterator[Callable[[str], Database]]:
+def open_spans(tmp_path: Path, to_lines: Callable[[str], str]) -> Iterator[Callable[..., Database]]:
     """A database over spans in the notation; closed after the test."""
     with ExitStack() as stack:
 
-        def open_spans(notation: str) -> Database:
+        def open_spans(notation: str, inputs: Inputs = Inputs()) -> Database:
             path = tmp_path / "spans.jsonl"
             path.write_text(to_lines(notation))
-            return stack.enter_context(open_source(str(path)))
+            return stack.enter_context(open_source(str(path), inputs=inputs))
 
         yield open_spans
 

@@ -35,6 +35,7 @@ STABLE = {
     "concurrency": "bucket_start",
     "spans": "span_id",
     "undefined": "metric reason count",
+    "tasks": "dimension tasks success_rate tasks_per_hour cost_per_completed_task tokens_per_completed_task",
 }
 """Columns that scripts rely on."""
 
@@ -46,7 +47,13 @@ METRICS = """
         slo_valid slo_margin goodput error_rate truncated_rate cancelled_rate inflight active_agents
         occupancy completed_trajectories output_throughput input_throughput total_throughput
         fresh_throughput jobs_per_hour_per_user jobs_per_hour_per_accelerator
-        energy_per_output_token energy_per_trajectory proxy_overhead
+        energy_per_output_token energy_per_trajectory proxy_overhead energy
+        attempt_cost cost cost_of_trajectory stalls stalled_turn_share optimal_cache_hit
+        optimal_cache_hit_of_trajectory optimal_cache_hit_of_level hit_efficiency hit_efficiency_of_level
+        context_growth compactions context_system_share context_tools_share context_history_share
+        context_tool_results_share outcome loops pooled_speed pooled_e2e_speed tool_call_turn_share
+        interactivity_p50 interactivity_p90 e2e_norm_interactivity_p50 e2e_norm_interactivity_p90
+        success_rate tasks_per_hour ended_per_hour tokens_per_completed_task cost_per_completed_task cost_per_task
     """
 
 CASES = Path(__file__).parents[1] / "cases" / "metrics"
@@ -108,7 +115,7 @@ def test_every_relation_and_column_carries_its_comment(database: Database) -> No
 
 
 def test_relations_come_after_what_they_read_and_read_what_they_say() -> None:
-    seen = {"raw_spans", "slo_tiers"}
+    seen = {"raw_spans", "slo_tiers", "given_prices", "given_outcomes", "given_power", "given_deployment"}
     names = {relation.name for relation in catalog.all_relations()} | seen
     for relation in catalog.all_relations():
         assert set(relation.reads) <= seen, relation.name

@@ -20,7 +20,7 @@ from otel_agentperf.cli.main import app
 Command = Callable[..., Any]
 """Arguments to the exit code, output and messages of the command; see conftest.py."""
 
-LISTING = ("turns", "trajectories", "runs", "tools", "benchmarks", "levels", "concurrency", "slo", "query")
+LISTING = ("turns", "trajectories", "runs", "tools", "benchmarks", "levels", "tasks", "concurrency", "slo", "query")
 READING = (*LISTING, "metrics", "report")
 
 
@@ -302,3 +302,40 @@ def test_parquet_is_not_written_to_a_terminal(place: Path) -> None:
     assert on_a_terminal(place, "turns", "--format", "parquet") == (
         "otel-agentperf: Parquet is binary: write it to a file with -o FILE\n"
     )
+
+
+def test_tasks_are_grouped_and_priced_by_what_is_given(otel: Command, place: Path) -> None:
+    (place / "prices.toml").write_text('[[price]]\nmodels = ["gpt-*"]\ninput = 1000\noutput = 10000\n')
+    (place / "outcomes.csv").write_text("trajectory_id,outcome\nanna,success\nbert,failure\n")
+    given = ("--prices", "prices.toml", "--outcomes", "outcomes.csv", "--format", "json")
+    [together] = otel("tasks", *given).rows
+    assert (together["tasks"], together["success_rate"]) == (2, 0.5)
+    # 4 turns of 1,000 input tokens at 0.001, and 91 + 101 + 61 + 51 output tokens at 0.01.
+    assert together["cost"] == pytest.approx(4 + 3.04)
+    assert together["cost_per_completed_task"] == pytest.approx(7.04)
+    assert together["unpriced_calls"] == 1
+    rows = otel("tasks", "--by", "model", "--by", "agent", *given).rows
+    assert {(row["dimension"], row["dimension_value"]) for row in rows} == {
+        ("model", "gpt-oss-120b"),
+        ("agent", "coder"),
+    }
+    [anna] = otel("trajectories", "--trajectory", "anna", *given).rows
+    assert (anna["cost"], anna["outcome"]) == (pytest.approx(3 + 2.53), "success")
+    assert otel("tasks", "--by", "mood").code == 2
+    assert otel("tasks", "--model", "gpt-oss-120b").code == 2
+    assert "No such file" in otel("tasks", "--prices", "none.toml").err
+
+
+def test_power_and_price_of_accelerators_are_shared_by_the_calls(otel: Command, place: Path) -> None:
+    noon = 1_785_499_200
+    (place / "power.csv").write_text("time,watts\n" + "".join(f"{noon + at},100\n" for at in range(0, 31, 5)))
+    rows = otel("levels", "levels", "--power", "power.csv", "--accelerators", "4", "--format", "json").rows
+    assert [(row["power_mean_w"], row["power_source"], row["accelerators"]) for row in rows] == [
+        (100.0, "samples", 4)
+    ] * 2
+    [anna] = otel(
+        "trajectories", "--trajectory", "anna", "--accelerators", "1", "--price-per-hour", "3600", "--format", "json"
+    ).rows
+    assert anna["cost"] == pytest.approx(anna["llm_time_s"])
+    done = otel("levels", "levels", "--price-per-hour", "1")
+    assert (done.code, "needs the number of accelerators" in done.err) == (2, True)

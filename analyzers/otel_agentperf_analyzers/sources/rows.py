@@ -85,6 +85,7 @@ ATTRIBUTES: Final[dict[str, pa.DataType]] = {
     semconv.CHUNK_GAP_P95_S: DOUBLE,
     semconv.CHUNK_GAP_P99_S: DOUBLE,
     semconv.CHUNK_GAP_MAX_S: DOUBLE,
+    semconv.CHUNK_STALL_COUNT: INT,
     semconv.PREFIX_SHARED_BYTES: INT,
     semconv.CONTEXT_SYSTEM_BYTES: INT,
     semconv.CONTEXT_TOOLS_BYTES: INT,

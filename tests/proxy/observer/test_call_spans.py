@@ -132,6 +132,7 @@ def test_a_stream_of_openai(relay):
             "agentperf.chunk.gap_p95_s": 0.026,
             "agentperf.chunk.gap_p99_s": 0.0292,
             "agentperf.chunk.gap_max_s": 0.03,
+            "agentperf.chunk.stall_count": 0,
         }
     )
 

@@ -4,7 +4,7 @@
 -- grain: one row per HTTP exchange
 -- requires: call spans
 -- source: GenAI semantic conventions v0.1.0; otel_agentperf.semconv
--- reads: calls
+-- reads: calls, token_prices, accelerator_shares
 -- visibility: public
 -- storage: table
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
@@ -75,13 +75,15 @@
 --   output_tokens BIGINT [tokens]: Output, reasoning included.
 --   reasoning_tokens BIGINT [tokens]: The part of the output that is reasoning; NULL when the server did not say.
 --   usage_source VARCHAR: Who counted the tokens: server, estimated or none.
---   cost DOUBLE [currency]: Price of the tokens; NULL while there is no price table.
+--   cost DOUBLE [currency]: Price of the tokens, else the share of the accelerators' price; NULL when neither is known.
+--   cost_basis VARCHAR: tokens or accelerators: what the cost is made from.
 --   tool_call_count BIGINT: Tool calls in the response.
 --   chunk_count BIGINT: Output chunks of the stream.
 --   chunk_gap_p50_s DOUBLE [s]: Median of the gaps between output chunks.
 --   chunk_gap_p95_s DOUBLE [s]: 95th percentile of these gaps.
 --   chunk_gap_p99_s DOUBLE [s]: 99th percentile of these gaps.
 --   chunk_gap_max_s DOUBLE [s]: The longest of these gaps.
+--   stalls BIGINT: Gaps of more than one second.
 --   proxy_overhead_s DOUBLE [s]: What the proxy added, waits for the client left out.
 --   request_bytes BIGINT [bytes]: Request body.
 --   response_bytes BIGINT [bytes]: Response body.
@@ -97,10 +99,57 @@
 --   service_instance_id VARCHAR: Process that wrote the span.
 --   dropped_parts BIGINT: Parts of the call that the observer missed; NULL when none.
 --   unread_bytes BIGINT [bytes]: Body bytes past the observation limit; NULL when none.
+-- metric: attempt_cost
+--   column: cost
+--   definition: Price of one HTTP exchange, failed ones included as far as their tokens are known. Input that the server
+--     does not report as cached counts as fresh, as it is billed. Token counts that are estimates have no price. Where no
+--     price fits and the accelerators' price per hour is given, it is shared by the calls that are open, moment by moment.
+--   formula: (I - C - W) x input + C x cached_input + W x cache_write + O x output; else the integral of G x price / calls
+--     open over [t0, te]
+--   unit: currency
+--   grain: attempt
+--   requires: a price table and token counts, or the number of accelerators and their price
+--   source: ours
 WITH last_attempts AS (
     SELECT trajectory_id, turn_id, ARG_MAX(span_id, (attempt_index, start_ns, span_id)) AS last_span_id
     FROM calls
     GROUP BY trajectory_id, turn_id
+),
+
+priced AS (
+    SELECT
+        calls.*,
+        last_attempts.last_span_id,
+        COALESCE(
+            calls.usage_source,
+            CASE WHEN calls.output_tokens IS NULL AND calls.input_tokens IS NULL THEN 'none' ELSE 'server' END
+        ) AS counted_by,
+        LIST_FILTER(
+            token_prices.prices,
+            LAMBDA each: COALESCE(calls.start_ns >= each.from_ns, TRUE) AND COALESCE(calls.start_ns < each.until_ns, TRUE)
+        )[1] AS price,
+        share_at_end.cost_so_far - share_at_start.cost_so_far AS accelerator_cost
+    FROM calls
+    INNER JOIN last_attempts USING (trajectory_id, turn_id)
+    LEFT JOIN token_prices
+        ON token_prices.request_model IS NOT DISTINCT FROM calls.request_model
+        AND token_prices.response_model IS NOT DISTINCT FROM calls.response_model
+        AND token_prices.provider IS NOT DISTINCT FROM calls.provider
+        AND token_prices.server_address IS NOT DISTINCT FROM calls.server_address
+    LEFT JOIN accelerator_shares AS share_at_start ON share_at_start.at_ns = calls.start_ns
+    LEFT JOIN accelerator_shares AS share_at_end ON share_at_end.at_ns = calls.end_ns
+),
+
+costed AS (
+    SELECT
+        *,
+        CASE WHEN counted_by <> 'estimated' AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
+            THEN (COALESCE(input_tokens, 0) - COALESCE(cached_input_tokens, 0) - COALESCE(cache_write_tokens, 0)) * price.input
+                + COALESCE(cached_input_tokens, 0) * price.cached_input
+                + COALESCE(cache_write_tokens, 0) * price.cache_write
+                + COALESCE(output_tokens, 0) * price.output
+        END AS token_cost
+    FROM priced
 )
 
 SELECT
@@ -171,15 +220,16 @@ SELECT
     cache_write_tokens,
     output_tokens,
     reasoning_tokens,
-    COALESCE(usage_source, CASE WHEN output_tokens IS NULL AND input_tokens IS NULL THEN 'none' ELSE 'server' END)
-        AS usage_source,
-    CAST(NULL AS DOUBLE) AS cost,
+    counted_by AS usage_source,
+    COALESCE(token_cost, accelerator_cost) AS cost,
+    CASE WHEN token_cost IS NOT NULL THEN 'tokens' WHEN accelerator_cost IS NOT NULL THEN 'accelerators' END AS cost_basis,
     tool_call_count,
     chunk_count,
     chunk_gap_p50_s,
     chunk_gap_p95_s,
     chunk_gap_p99_s,
     chunk_gap_max_s,
+    COALESCE(stall_count, CASE WHEN chunk_gap_max_s <= 1 THEN 0 END) AS stalls,
     proxy_overhead_s,
     request_bytes,
     response_bytes,
@@ -195,5 +245,4 @@ SELECT
     service_instance_id,
     dropped_parts,
     unread_bytes
-FROM calls
-INNER JOIN last_attempts USING (trajectory_id, turn_id)
+FROM costed

@@ -5,7 +5,7 @@
 -- grain: one row per benchmark and level
 -- requires: call spans with benchmark tags
 -- source: AA-AgentPerf methodology 2026-07
--- reads: population, level_windows, level_spans, attempts, run_bounds, trajectories
+-- reads: population, level_windows, level_spans, level_power, attempts, run_bounds, trajectories, given_deployment
 -- visibility: public
 -- storage: view
 -- filters: model=request_model benchmark=benchmark_id
@@ -38,6 +38,15 @@
 --   output_speed_p50_tps DOUBLE [tok/s]: Median output speed.
 --   e2e_speed_p25_tps DOUBLE [tok/s]: 25th percentile of end-to-end speed.
 --   e2e_speed_p50_tps DOUBLE [tok/s]: Median end-to-end speed.
+--   pooled_speed_tps DOUBLE [tok/s]: Output speed pooled over turns that return no tool call.
+--   pooled_e2e_speed_tps DOUBLE [tok/s]: End-to-end speed pooled over all turns.
+--   tool_call_turn_share DOUBLE: Turns with tool calls / turns, failed ones left out; these are not in pooled_speed_tps.
+--   interactivity_p50_tps DOUBLE [tok/s]: 1 / median time per output token.
+--   interactivity_p90_tps DOUBLE [tok/s]: 1 / 90th percentile of time per output token.
+--   e2e_norm_interactivity_p50_tps DOUBLE [tok/s]: 1 / median of end-to-end latency per output token.
+--   e2e_norm_interactivity_p90_tps DOUBLE [tok/s]: 1 / 90th percentile of end-to-end latency per output token.
+--   estimated_turns BIGINT: Turns whose tokens are an estimate; they are in no speed.
+--   stalled_turn_share DOUBLE: Turns with a gap of more than one second / turns that tell.
 --   e2e_latency_p50_s DOUBLE [s]: Median end-to-end latency.
 --   e2e_latency_p95_s DOUBLE [s]: 95th percentile of end-to-end latency.
 --   error_rate DOUBLE: Attempts that ended in error or broke off / attempts.
@@ -48,11 +57,17 @@
 --   total_throughput_tps DOUBLE [tok/s]: Both.
 --   fresh_throughput_tps DOUBLE [tok/s]: Input not cached and output; NULL unless all these turns report cached tokens.
 --   cache_hit DOUBLE: Cached / input tokens, over turns that report cached tokens.
+--   optimal_cache_hit DOUBLE: What a perfect prefix cache per trajectory could have served of the input.
+--   hit_efficiency DOUBLE: Cached tokens / what that cache would have served, over turns that tell both.
+--   cost DOUBLE [currency]: Price of these turns; NULL when none has a price.
 --   job_latency_mean_s DOUBLE [s]: Mean job latency of the trajectories whose marked last turn ended in the window.
 --   jobs_per_hour_per_user DOUBLE [1/h]: 3600 / job_latency_mean_s.
---   accelerators BIGINT: Accelerators of the deployment; NULL when not told.
+--   accelerators BIGINT: Accelerators of the deployment, as the level's span says, else as given; NULL when not told.
 --   jobs_per_hour_per_accelerator DOUBLE [1/h]: Completed trajectories per hour of the window and accelerator.
---   power_mean_w DOUBLE [W]: Mean power over the window; NULL when not told.
+--   power_mean_w DOUBLE [W]: Mean power over the window: as the level's span says, else from power samples, else as given.
+--   power_source VARCHAR: span, samples or given: where the power comes from.
+--   power_coverage DOUBLE: Share of the window that power samples cover; NULL without samples.
+--   energy_j DOUBLE [J]: Power x window.
 --   energy_per_output_token_j DOUBLE [J]: Power x window / output tokens.
 --   energy_per_trajectory_j DOUBLE [J]: Power x window / completed trajectories.
 -- metric: slo_ttft
@@ -72,6 +87,90 @@
 --   grain: level
 --   requires: streamed responses, token counts
 --   source: AA-AgentPerf
+-- metric: pooled_speed
+--   column: pooled_speed_tps
+--   definition: Output speed over all turns together: their tokens after the first, divided by the time these took. Turns
+--     that return tool calls are left out, since servers often buffer their tokens; tool_call_turn_share says how many
+--     these are. Estimated token counts are left out.
+--   formula: sum (O - 1) / sum (tl - tf) over turns with O >= 2 and tl > tf
+--   unit: tok/s
+--   grain: level
+--   requires: streamed responses, token counts
+--   source: agentperf-local, output_tokens_per_second
+-- metric: pooled_e2e_speed
+--   column: pooled_e2e_speed_tps
+--   definition: Output tokens of all turns that did not fail, divided by the sum of their durations.
+--   formula: sum O / sum (te - t0)
+--   unit: tok/s
+--   grain: level
+--   requires: token counts
+--   source: agentperf-local, end_to_end_output_tokens_per_second
+-- metric: tool_call_turn_share
+--   column: tool_call_turn_share
+--   definition: Share of the turns that returned tool calls and so are not in pooled_speed.
+--   formula: turns with tool calls / turns, failed ones left out
+--   unit: share
+--   grain: level
+--   requires: call spans with their tool call counts
+--   source: ours
+-- metric: interactivity_p50
+--   column: interactivity_p50_tps
+--   definition: What half of the users see at least: the inverse of the median time per output token.
+--   formula: 1 / P50(tpot)
+--   unit: tok/s
+--   grain: level
+--   requires: streamed responses, token counts
+--   source: AIPerf, output token throughput per user
+-- metric: interactivity_p90
+--   column: interactivity_p90_tps
+--   definition: What nine of ten users see at least: the inverse of the 90th percentile of time per output token. A
+--     percentile of speeds is another quantity.
+--   formula: 1 / P90(tpot)
+--   unit: tok/s
+--   grain: level
+--   requires: streamed responses, token counts
+--   source: AIPerf, output token throughput per user
+-- metric: e2e_norm_interactivity_p50
+--   column: e2e_norm_interactivity_p50_tps
+--   definition: The inverse of the median end-to-end latency per output token, the wait for the first one included.
+--   formula: 1 / P50((te - t0) / O)
+--   unit: tok/s
+--   grain: level
+--   requires: token counts
+--   source: ours
+-- metric: e2e_norm_interactivity_p90
+--   column: e2e_norm_interactivity_p90_tps
+--   definition: The inverse of the 90th percentile of end-to-end latency per output token.
+--   formula: 1 / P90((te - t0) / O)
+--   unit: tok/s
+--   grain: level
+--   requires: token counts
+--   source: ours
+-- metric: stalled_turn_share
+--   column: stalled_turn_share
+--   definition: Share of the turns whose stream stood still for more than a second.
+--   formula: turns with a chunk gap > 1 s / turns that tell their gaps
+--   unit: share
+--   grain: level
+--   requires: streamed responses
+--   source: ours
+-- metric: optimal_cache_hit_of_level
+--   column: optimal_cache_hit
+--   definition: The share of the level's input that a perfect prefix cache could have served, given only the earlier turns of
+--     the same trajectory.
+--   formula: sum (optimal_cache_hit x I) / sum I over turns with both
+--   unit: share
+--   grain: level
+--   requires: spans of the proxy, token counts
+--   source: ours
+-- metric: hit_efficiency_of_level
+--   column: hit_efficiency
+--   definition: How much of what could have been served from the prefix cache was.
+--   formula: sum C / sum (optimal_cache_hit x I) over turns that have all three
+--   unit: ratio
+--   grain: level
+--   requires: spans of the proxy, token counts with cached tokens
+--   source: ours
 -- metric: error_rate
 --   column: error_rate
 --   definition: Share of HTTP exchanges that ended in an error or broke off. A client that left is not the deployment's
@@ -176,15 +275,24 @@
 --   formula: 3600 x completed trajectories / (|W| x G)
 --   unit: 1/h
 --   grain: level
---   requires: level spans with the number of accelerators
+--   requires: the number of accelerators
 --   source: ours
+-- metric: energy
+--   column: energy_j
+--   definition: Energy of the deployment over the steady window. From power samples it is their trapezoidal integral, which
+--     must cover 95 % of the window.
+--   formula: P x |W|
+--   unit: J
+--   grain: level
+--   requires: power, told by level spans, by samples or as a number
+--   source: agentperf-local
 -- metric: energy_per_output_token
 --   column: energy_per_output_token_j
 --   definition: Energy of the deployment per output token.
 --   formula: P x |W| / sum O
 --   unit: J
 --   grain: level
---   requires: level spans with power
+--   requires: power, told by level spans, by samples or as a number
 --   source: ours
 -- metric: energy_per_trajectory
 --   column: energy_per_trajectory_j
@@ -192,7 +300,7 @@
 --   formula: P x |W| / completed trajectories
 --   unit: J
 --   grain: level
---   requires: level spans with power
+--   requires: power, told by level spans, by samples or as a number
 --   source: ours
 WITH windows AS (
     SELECT
@@ -219,6 +327,24 @@ told AS (
     GROUP BY benchmark_id, level
 ),
 
+sampled AS (
+    SELECT
+        benchmark_id,
+        level,
+        SUM(coverage * window_ns) / SUM(window_ns) AS coverage,
+        CASE WHEN COUNT(*) = COUNT(mean_w) THEN SUM(mean_w * window_ns) / SUM(window_ns) END AS mean_w
+    FROM level_power
+    GROUP BY benchmark_id, level
+),
+
+good_turns AS (
+    SELECT
+        *,
+        CASE WHEN usage_source <> 'estimated' AND NOT is_failed(status) THEN output_tokens END AS counted_tokens,
+        COALESCE(tool_call_count, 0) > 0 AS has_tool_calls
+    FROM population
+),
+
 of_turns AS (
     SELECT
         benchmark_id,
@@ -233,18 +359,38 @@ of_turns AS (
         QUANTILE_CONT(ttft_s, 0.5) FILTER (NOT is_failed(status)) AS ttft_p50_s,
         QUANTILE_CONT(ttft_s, 0.95) FILTER (NOT is_failed(status)) AS ttft_p95_s,
         QUANTILE_CONT(ttft_s, 0.99) FILTER (NOT is_failed(status)) AS ttft_p99_s,
-        QUANTILE_CONT(output_speed_tps, 0.25) FILTER (NOT is_failed(status)) AS output_speed_p25_tps,
-        QUANTILE_CONT(output_speed_tps, 0.5) FILTER (NOT is_failed(status)) AS output_speed_p50_tps,
-        QUANTILE_CONT(e2e_speed_tps, 0.25) FILTER (NOT is_failed(status)) AS e2e_speed_p25_tps,
-        QUANTILE_CONT(e2e_speed_tps, 0.5) FILTER (NOT is_failed(status)) AS e2e_speed_p50_tps,
+        QUANTILE_CONT(output_speed_tps, 0.25) FILTER (counted_tokens IS NOT NULL) AS output_speed_p25_tps,
+        QUANTILE_CONT(output_speed_tps, 0.5) FILTER (counted_tokens IS NOT NULL) AS output_speed_p50_tps,
+        QUANTILE_CONT(e2e_speed_tps, 0.25) FILTER (counted_tokens IS NOT NULL) AS e2e_speed_p25_tps,
+        QUANTILE_CONT(e2e_speed_tps, 0.5) FILTER (counted_tokens IS NOT NULL) AS e2e_speed_p50_tps,
         QUANTILE_CONT(e2e_latency_s, 0.5) FILTER (NOT is_failed(status)) AS e2e_latency_p50_s,
         QUANTILE_CONT(e2e_latency_s, 0.95) FILTER (NOT is_failed(status)) AS e2e_latency_p95_s,
+        CAST(SUM(counted_tokens - 1) FILTER (output_speed_tps IS NOT NULL AND NOT has_tool_calls) AS DOUBLE)
+            / SUM(generation_s) FILTER (
+                output_speed_tps IS NOT NULL AND NOT has_tool_calls AND counted_tokens IS NOT NULL
+            ) AS pooled_speed_tps,
+        CAST(SUM(counted_tokens) AS DOUBLE) / NULLIF(SUM(e2e_latency_s) FILTER (counted_tokens IS NOT NULL), 0)
+            AS pooled_e2e_speed_tps,
+        COUNT(*) FILTER (has_tool_calls AND NOT is_failed(status)) / NULLIF(COUNT(*) FILTER (NOT is_failed(status)), 0)
+            AS tool_call_turn_share,
+        1 / QUANTILE_CONT(tpot_s, 0.5) FILTER (counted_tokens IS NOT NULL) AS interactivity_p50_tps,
+        1 / QUANTILE_CONT(tpot_s, 0.9) FILTER (counted_tokens IS NOT NULL) AS interactivity_p90_tps,
+        1 / QUANTILE_CONT(e2e_latency_s / NULLIF(counted_tokens, 0), 0.5) AS e2e_norm_interactivity_p50_tps,
+        1 / QUANTILE_CONT(e2e_latency_s / NULLIF(counted_tokens, 0), 0.9) AS e2e_norm_interactivity_p90_tps,
+        COUNT(*) FILTER (usage_source = 'estimated') AS estimated_turns,
+        COUNT(*) FILTER (chunk_gap_max_s > 1) / NULLIF(COUNT(chunk_gap_max_s), 0) AS stalled_turn_share,
+        SUM(optimal_cache_hit * input_tokens) / NULLIF(SUM(input_tokens) FILTER (optimal_cache_hit IS NOT NULL), 0)
+            AS optimal_cache_hit,
+        SUM(cached_input_tokens) FILTER (optimal_cache_hit IS NOT NULL)
+            / NULLIF(SUM(optimal_cache_hit * input_tokens) FILTER (cached_input_tokens IS NOT NULL), 0)
+            AS hit_efficiency,
+        SUM(cost) AS cost,
         CAST(SUM(output_tokens) AS DOUBLE) AS output_tokens,
         CAST(SUM(input_tokens) AS DOUBLE) AS input_tokens,
         CAST(SUM(cached_input_tokens) AS DOUBLE) AS cached_input_tokens,
         CAST(SUM(input_tokens) FILTER (cached_input_tokens IS NOT NULL) AS DOUBLE) AS input_tokens_with_cached,
         COUNT(cached_input_tokens) = COUNT(*) AS all_report_cached
-    FROM population
+    FROM good_turns
     WHERE benchmark_id IS NOT NULL
     GROUP BY benchmark_id, level
 ),
@@ -316,7 +462,7 @@ SELECT
     COALESCE(of_turns.turns, 0) AS turns,
     COALESCE(of_turns.failed_turns, 0) AS failed_turns,
     COALESCE(CAST(of_turns.attempts AS BIGINT), 0) AS attempts,
-    COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories, 0) AS completed_trajectories,
+    done.completed_trajectories,
     of_calls.open_ns / NULLIF(windows.length_ns, 0) AS inflight,
     of_runs.active_ns / NULLIF(windows.length_ns, 0) AS active_agents,
     of_runs.active_subagents_ns / NULLIF(windows.length_ns, 0) AS active_subagents,
@@ -328,6 +474,15 @@ SELECT
     of_turns.output_speed_p50_tps,
     of_turns.e2e_speed_p25_tps,
     of_turns.e2e_speed_p50_tps,
+    of_turns.pooled_speed_tps,
+    of_turns.pooled_e2e_speed_tps,
+    of_turns.tool_call_turn_share,
+    of_turns.interactivity_p50_tps,
+    of_turns.interactivity_p90_tps,
+    of_turns.e2e_norm_interactivity_p50_tps,
+    of_turns.e2e_norm_interactivity_p90_tps,
+    COALESCE(of_turns.estimated_turns, 0) AS estimated_turns,
+    of_turns.stalled_turn_share,
     of_turns.e2e_latency_p50_s,
     of_turns.e2e_latency_p95_s,
     of_turns.failed_attempts / of_turns.attempts AS error_rate,
@@ -341,15 +496,24 @@ SELECT
             / NULLIF(seconds(windows.length_ns), 0)
     END AS fresh_throughput_tps,
     of_turns.cached_input_tokens / NULLIF(of_turns.input_tokens_with_cached, 0) AS cache_hit,
+    of_turns.optimal_cache_hit,
+    of_turns.hit_efficiency,
+    of_turns.cost,
     of_trajectories.job_latency_mean_s,
     3600 / NULLIF(of_trajectories.job_latency_mean_s, 0) AS jobs_per_hour_per_user,
-    told.accelerators,
-    3600 * COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories)
-        / NULLIF(seconds(windows.length_ns) * told.accelerators, 0) AS jobs_per_hour_per_accelerator,
-    told.power_mean_w,
-    told.power_mean_w * seconds(windows.length_ns) / NULLIF(of_turns.output_tokens, 0) AS energy_per_output_token_j,
-    told.power_mean_w * seconds(windows.length_ns)
-        / NULLIF(COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories), 0)
+    deployed.accelerators,
+    3600 * done.completed_trajectories / NULLIF(seconds(windows.length_ns) * deployed.accelerators, 0)
+        AS jobs_per_hour_per_accelerator,
+    deployed.power_mean_w,
+    CASE
+        WHEN told.power_mean_w IS NOT NULL THEN 'span'
+        WHEN sampled.mean_w IS NOT NULL THEN 'samples'
+        WHEN given_deployment.power_w IS NOT NULL THEN 'given'
+    END AS power_source,
+    sampled.coverage AS power_coverage,
+    deployed.power_mean_w * seconds(windows.length_ns) AS energy_j,
+    deployed.power_mean_w * seconds(windows.length_ns) / NULLIF(of_turns.output_tokens, 0) AS energy_per_output_token_j,
+    deployed.power_mean_w * seconds(windows.length_ns) / NULLIF(done.completed_trajectories, 0)
         AS energy_per_trajectory_j
 FROM windows
 LEFT JOIN told ON told.benchmark_id = windows.benchmark_id AND told.level IS NOT DISTINCT FROM windows.level
@@ -361,3 +525,13 @@ LEFT JOIN of_runs ON of_runs.benchmark_id = windows.benchmark_id AND of_runs.lev
 LEFT JOIN of_trajectories
     ON of_trajectories.benchmark_id = windows.benchmark_id AND of_trajectories.level IS NOT DISTINCT FROM windows.level
 LEFT JOIN ramp ON ramp.benchmark_id = windows.benchmark_id AND ramp.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN sampled ON sampled.benchmark_id = windows.benchmark_id AND sampled.level IS NOT DISTINCT FROM windows.level
+CROSS JOIN given_deployment
+CROSS JOIN LATERAL (
+    SELECT
+        COALESCE(told.accelerators, given_deployment.accelerators) AS accelerators,
+        COALESCE(told.power_mean_w, sampled.mean_w, given_deployment.power_w) AS power_mean_w
+) AS deployed
+CROSS JOIN LATERAL (
+    SELECT COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories, 0) AS completed_trajectories
+) AS done

@@ -28,6 +28,7 @@
 --   harness_time_s DOUBLE [s]: The rest: neither the model nor a tool was at work.
 --   input_tokens BIGINT [tokens]: Sum over its turns.
 --   output_tokens BIGINT [tokens]: Sum over its turns.
+--   cost DOUBLE [currency]: Price of its turns; NULL when none has a price.
 --   status VARCHAR: ok, error, cancelled or abandoned as the run's own span says; else the status of its last turn.
 -- metric: iterations
 --   column: turns
@@ -47,6 +48,7 @@ WITH of_turns AS (
         COUNT(*) AS turns,
         CAST(SUM(input_tokens) AS BIGINT) AS input_tokens,
         CAST(SUM(output_tokens) AS BIGINT) AS output_tokens,
+        SUM(cost) AS cost,
         ARG_MAX(status, end_ns) AS last_status
     FROM turns
     WHERE kind = 'turn'
@@ -82,6 +84,7 @@ SELECT
     seconds(time_shares.run_ns - time_shares.busy_ns) AS harness_time_s,
     of_turns.input_tokens,
     of_turns.output_tokens,
+    of_turns.cost,
     COALESCE(run_spans.status, of_turns.last_status) AS status
 FROM of_turns
 INNER JOIN run_bounds USING (trajectory_id, run_id)

@@ -19,6 +19,8 @@
 --   task_domain VARCHAR: Family of the task, when told.
 --   task_id VARCHAR: The recorded task of a replay, or what the launcher named.
 --   request_model VARCHAR: The model that most turns asked for.
+--   deployment VARCHAR: Host and port of the upstream that most turns went to.
+--   tool_stack VARCHAR: Names of the tools that it called, sorted; NULL when it called none that is known.
 --   benchmark_id VARCHAR: The benchmark; NULL for live traffic.
 --   level BIGINT [agents]: Concurrent agents of the benchmark level.
 --   agent_index BIGINT: From 0; which agent of the level.
@@ -27,6 +29,7 @@
 --   auxiliary_calls BIGINT: Titles, summaries, routing, token counts.
 --   tool_calls BIGINT: Tool calls answered.
 --   segments BIGINT: Stretches between compactions of the context; one more than there were compactions.
+--   compactions BIGINT: How often the context was compacted.
 --   start_time TIMESTAMP WITH TIME ZONE: t0 of the first call.
 --   end_time TIMESTAMP WITH TIME ZONE: te of the last call.
 --   job_latency_s DOUBLE [s]: First t0 to last te of its turns, waits for a human left out.
@@ -43,11 +46,22 @@
 --     as they reported any; 0 when there was no such attempt, NULL when none of them did.
 --   max_context_tokens BIGINT [tokens]: The most input tokens of any turn.
 --   cache_hit DOUBLE: Share of the input that was read from the cache, over turns that report it.
---   cost DOUBLE [currency]: Price of all attempts; NULL while there is no price table.
+--   optimal_cache_hit DOUBLE: What a perfect prefix cache could have served of these turns' input.
+--   hit_efficiency DOUBLE: cache_hit over turns that also tell the optimum / that optimum.
+--   context_growth_tokens DOUBLE [tokens/turn]: Mean growth of the input from turn to turn, compactions left out.
+--   system_share DOUBLE: Share of the system prompt in all that was sent, by bytes.
+--   tools_share DOUBLE: Share of the tool definitions.
+--   history_share DOUBLE: Share of the messages, tool results left out.
+--   tool_results_share DOUBLE: Share of the tool results.
+--   stalls BIGINT: Gaps of more than one second between output chunks, over its turns that tell; NULL when none does.
+--   cost DOUBLE [currency]: Price of all attempts, auxiliary calls included; NULL when none has a price.
+--   unpriced_turns BIGINT: Calls without a price, which are left out of the cost.
+--   estimated_turns BIGINT: Turns whose tokens are an estimate.
 --   outcome VARCHAR: success or failure, as told by the launcher; unknown when nobody told.
 --   retries BIGINT: Attempts beyond the first, over its turns.
 --   tool_errors BIGINT: Tool results marked as errors.
 --   repeated_tool_calls BIGINT: Tool calls with the same tool and arguments as an earlier one.
+--   loops BIGINT: Stretches of three or more tool calls in a row that all repeat earlier ones.
 --   recoveries BIGINT: Tool errors after which the next call of the same tool succeeded.
 --   failed_turns BIGINT: Turns that ended in error, were cancelled or broke off.
 --   status VARCHAR: Of its last run: ok, error, cancelled, truncated, partial or abandoned; in a benchmark, of its last
@@ -107,6 +121,90 @@
 --   grain: trajectory
 --   requires: token counts with cached tokens
 --   source: ours
+-- metric: optimal_cache_hit_of_trajectory
+--   column: optimal_cache_hit
+--   definition: The share of the input that a perfect prefix cache could have served, given only the trajectory's own
+--     earlier turns.
+--   formula: sum (optimal_cache_hit x I) / sum I over turns with both
+--   unit: share
+--   grain: trajectory
+--   requires: spans of the proxy, token counts
+--   source: ours
+-- metric: hit_efficiency
+--   column: hit_efficiency
+--   definition: How much of what could have been served from the prefix cache was, over turns that report cached tokens.
+--     Above 1 when other trajectories had filled the cache before.
+--   formula: sum C / sum (optimal_cache_hit x I) over turns that have all three
+--   unit: ratio
+--   grain: trajectory
+--   requires: spans of the proxy, token counts with cached tokens
+--   source: ours
+-- metric: context_growth
+--   column: context_growth_tokens
+--   definition: How fast the context grows: mean difference of the input of consecutive turns, within segments, so that a
+--     compaction is not a growth.
+--   formula: mean of I(k+1) - I(k) over turns of one segment
+--   unit: tokens/turn
+--   grain: trajectory
+--   requires: token counts of two turns of one segment
+--   source: ours
+-- metric: compactions
+--   column: compactions
+--   definition: How often the agent replaced its history by something shorter.
+--   formula: segments - 1
+--   unit: count
+--   grain: trajectory
+--   requires: spans of the proxy
+--   source: ours
+-- metric: context_system_share
+--   column: system_share
+--   definition: Share of the system prompt in what the trajectory sent, each turn's request counted whole.
+--   formula: sum system bytes / sum (system + tools + messages + tool results)
+--   unit: share
+--   grain: trajectory
+--   requires: spans of the proxy
+--   source: ours
+-- metric: context_tools_share
+--   column: tools_share
+--   definition: Share of the tool definitions in what the trajectory sent.
+--   formula: sum tools bytes / sum (system + tools + messages + tool results)
+--   unit: share
+--   grain: trajectory
+--   requires: spans of the proxy
+--   source: ours
+-- metric: context_history_share
+--   column: history_share
+--   definition: Share of messages that are not tool results in what the trajectory sent.
+--   formula: sum messages bytes / sum (system + tools + messages + tool results)
+--   unit: share
+--   grain: trajectory
+--   requires: spans of the proxy
+--   source: ours
+-- metric: context_tool_results_share
+--   column: tool_results_share
+--   definition: Share of tool results in what the trajectory sent.
+--   formula: sum tool results bytes / sum (system + tools + messages + tool results)
+--   unit: share
+--   grain: trajectory
+--   requires: spans of the proxy
+--   source: ours
+-- metric: cost_of_trajectory
+--   column: cost
+--   definition: Price of all attempts of the trajectory, retries and auxiliary calls included; sub-agents have their own.
+--   formula: sum of attempt_cost over attempts
+--   unit: currency
+--   grain: trajectory
+--   requires: a price table and token counts, or the number of accelerators and their price
+--   source: ours
+-- metric: outcome
+--   column: outcome
+--   definition: How the task came out: success or failure as the launcher, an outcome told later, or a file says; unknown
+--     when nobody told. It is never guessed from the traffic.
+--   formula: as told; the file wins, then the latest word
+--   unit: success, failure or unknown
+--   grain: trajectory
+--   requires: an outcome told
+--   source: ours
 -- metric: max_context
 --   column: max_context_tokens
 --   definition: The largest context of the trajectory.
@@ -139,6 +237,14 @@
 --   grain: trajectory
 --   requires: execute_tool spans
 --   source: ours
+-- metric: loops
+--   column: loops
+--   definition: Stretches of three or more tool calls in a row that all repeat earlier ones: the agent goes round.
+--   formula: count of maximal runs of repeated tool calls that are at least 3 long, in order of time
+--   unit: count
+--   grain: trajectory
+--   requires: execute_tool spans
+--   source: ours
 -- metric: recoveries
 --   column: recoveries
 --   definition: Tool errors that the agent got over: the next call of the same tool succeeded.
@@ -156,7 +262,15 @@
 --   grain: trajectory
 --   requires: token counts of such attempts
 --   source: ours
-WITH of_calls AS (
+WITH in_order AS (
+    SELECT
+        *,
+        input_tokens - LAG(input_tokens) OVER (PARTITION BY trajectory_id, kind, segment ORDER BY start_ns, turn_index)
+            AS growth_tokens
+    FROM turns
+),
+
+of_calls AS (
     SELECT
         trajectory_id,
         ANY_VALUE(parent_trajectory_id) AS parent_trajectory_id,
@@ -184,6 +298,20 @@ WITH of_calls AS (
             ELSE SUM(wasted_tokens) FILTER (kind = 'turn' AND (attempt_count > 1 OR is_failed(status)))
         END AS wasted_tokens,
         MAX(input_tokens) FILTER (kind = 'turn') AS max_context_tokens,
+        MODE(deployment) AS deployment,
+        SUM(optimal_cache_hit * input_tokens) AS optimal_tokens,
+        SUM(input_tokens) FILTER (optimal_cache_hit IS NOT NULL) AS input_tokens_with_optimal,
+        SUM(cached_input_tokens) FILTER (optimal_cache_hit IS NOT NULL AND input_tokens IS NOT NULL)
+            AS cached_tokens_with_optimal,
+        SUM(optimal_cache_hit * input_tokens) FILTER (cached_input_tokens IS NOT NULL) AS optimal_tokens_with_cached,
+        AVG(growth_tokens) FILTER (kind = 'turn') AS context_growth_tokens,
+        SUM(system_bytes) FILTER (kind = 'turn') AS system_bytes,
+        SUM(tools_bytes) FILTER (kind = 'turn') AS tools_bytes,
+        SUM(messages_bytes) FILTER (kind = 'turn') AS messages_bytes,
+        SUM(tool_results_bytes) FILTER (kind = 'turn') AS tool_results_bytes,
+        SUM(stalls) FILTER (kind = 'turn') AS stalls,
+        COUNT(*) FILTER (cost IS NULL) AS unpriced_turns,
+        COUNT(*) FILTER (kind = 'turn' AND usage_source = 'estimated') AS estimated_turns,
         SUM(cost) AS cost,
         COALESCE(SUM(attempt_count - 1) FILTER (kind = 'turn'), 0) AS retries,
         COUNT(*) FILTER (kind = 'turn' AND is_failed(status)) AS failed_turns,
@@ -192,7 +320,24 @@ WITH of_calls AS (
             AS ends_with_answer,
         ARG_MAX(status, end_ns) FILTER (kind = 'turn') AS last_turn_status,
         MAX(end_ns) FILTER (kind = 'turn') AS last_turn_end_ns
-    FROM turns
+    FROM in_order
+    GROUP BY trajectory_id
+),
+
+stretches AS (
+    SELECT
+        trajectory_id,
+        is_repeated,
+        ROW_NUMBER() OVER (PARTITION BY trajectory_id ORDER BY start_ns, end_ns, tool_call_id)
+        - ROW_NUMBER() OVER (PARTITION BY trajectory_id, is_repeated ORDER BY start_ns, end_ns, tool_call_id) AS stretch
+    FROM tool_calls
+),
+
+of_loops AS (
+    SELECT trajectory_id, COUNT(*) AS loops
+    FROM (
+        SELECT trajectory_id FROM stretches WHERE is_repeated GROUP BY trajectory_id, stretch HAVING COUNT(*) >= 3
+    )
     GROUP BY trajectory_id
 ),
 
@@ -200,6 +345,7 @@ of_tools AS (
     SELECT
         trajectory_id,
         COUNT(*) AS tool_calls,
+        STRING_AGG(DISTINCT tool_name, ',' ORDER BY tool_name) AS tool_stack,
         COUNT(*) FILTER (is_error) AS tool_errors,
         COUNT(*) FILTER (is_repeated) AS repeated_tool_calls,
         COUNT(*) FILTER (is_recovered) AS recoveries
@@ -220,6 +366,7 @@ of_time AS (
 judged AS (
     SELECT
         *,
+        system_bytes + tools_bytes + messages_bytes + tool_results_bytes AS context_bytes,
         COALESCE(CASE WHEN benchmark_id IS NULL THEN ends_with_answer ELSE has_final_call END, FALSE) AS is_completed
     FROM of_calls
 )
@@ -232,6 +379,8 @@ SELECT
     judged.task_domain,
     judged.task_id,
     judged.request_model,
+    judged.deployment,
+    of_tools.tool_stack,
     judged.benchmark_id,
     judged.level,
     judged.agent_index,
@@ -240,6 +389,7 @@ SELECT
     judged.auxiliary_calls,
     COALESCE(of_tools.tool_calls, 0) AS tool_calls,
     judged.segments,
+    GREATEST(judged.segments - 1, 0) AS compactions,
     instant(judged.start_ns) AS start_time,
     instant(judged.end_ns) AS end_time,
     seconds(of_time.run_ns) AS job_latency_s,
@@ -257,11 +407,22 @@ SELECT
     CASE WHEN judged.input_tokens_with_cached > 0
         THEN CAST(judged.cached_input_tokens AS DOUBLE) / CAST(judged.input_tokens_with_cached AS DOUBLE)
     END AS cache_hit,
+    judged.optimal_tokens / NULLIF(judged.input_tokens_with_optimal, 0) AS optimal_cache_hit,
+    judged.cached_tokens_with_optimal / NULLIF(judged.optimal_tokens_with_cached, 0) AS hit_efficiency,
+    judged.context_growth_tokens,
+    judged.system_bytes / NULLIF(context_bytes, 0) AS system_share,
+    judged.tools_bytes / NULLIF(context_bytes, 0) AS tools_share,
+    judged.messages_bytes / NULLIF(context_bytes, 0) AS history_share,
+    judged.tool_results_bytes / NULLIF(context_bytes, 0) AS tool_results_share,
+    CAST(judged.stalls AS BIGINT) AS stalls,
     judged.cost,
+    judged.unpriced_turns,
+    judged.estimated_turns,
     COALESCE(outcomes.outcome, 'unknown') AS outcome,
     CAST(judged.retries AS BIGINT) AS retries,
     COALESCE(of_tools.tool_errors, 0) AS tool_errors,
     COALESCE(of_tools.repeated_tool_calls, 0) AS repeated_tool_calls,
+    COALESCE(of_loops.loops, 0) AS loops,
     COALESCE(of_tools.recoveries, 0) AS recoveries,
     judged.failed_turns,
     CASE WHEN judged.benchmark_id IS NULL THEN of_runs.status ELSE judged.last_turn_status END AS status,
@@ -269,6 +430,7 @@ SELECT
     CASE WHEN judged.is_completed THEN judged.last_turn_end_ns END AS completed_ns
 FROM judged
 LEFT JOIN of_tools USING (trajectory_id)
+LEFT JOIN of_loops USING (trajectory_id)
 LEFT JOIN of_runs USING (trajectory_id)
 LEFT JOIN of_time USING (trajectory_id)
 LEFT JOIN outcomes USING (trajectory_id)

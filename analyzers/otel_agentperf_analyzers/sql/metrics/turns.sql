@@ -60,7 +60,8 @@
 --   agent_depth BIGINT: 0 for a root agent, 1 for its sub-agents, and so on.
 --   stream BOOLEAN: The client asked for a stream.
 --   cache_write_tokens BIGINT [tokens]: Input written to the cache; NULL when the server did not say.
---   cost DOUBLE [currency]: Price of the tokens of all attempts; NULL while there is no price table.
+--   cost DOUBLE [currency]: Price of all its attempts; NULL when none has a price.
+--   cost_basis VARCHAR: tokens or accelerators: what the cost of the last attempt is made from.
 --   finish_reason VARCHAR: As the server wrote it; of the first choice.
 --   tool_call_count BIGINT: Tool calls in the response.
 --   chunk_count BIGINT: Output chunks of the stream.
@@ -68,6 +69,7 @@
 --   chunk_gap_p95_s DOUBLE [s]: 95th percentile of these gaps.
 --   chunk_gap_p99_s DOUBLE [s]: 99th percentile of these gaps.
 --   chunk_gap_max_s DOUBLE [s]: The longest of these gaps.
+--   stalls BIGINT: Gaps of more than one second; NULL when it is not known.
 --   proxy_overhead_s DOUBLE [s]: What the proxy added, waits for the client left out.
 --   upload_s DOUBLE [s]: Waited for the client to send its request body.
 --   client_session_id VARCHAR: The session id that the client itself sent.
@@ -77,8 +79,14 @@
 --   is_final_call BOOLEAN: The launcher marked the call as the last of its trajectory.
 --   request_bytes BIGINT [bytes]: Request body.
 --   shared_prefix_bytes BIGINT [bytes]: Leading message bytes that an earlier turn of the trajectory already sent.
+--   system_bytes BIGINT [bytes]: System prompt in the request.
+--   tools_bytes BIGINT [bytes]: Tool definitions in the request.
+--   messages_bytes BIGINT [bytes]: Messages in the request, tool results left out.
+--   tool_results_bytes BIGINT [bytes]: Tool results in the request.
+--   optimal_cache_hit DOUBLE: Share of the request that begins as an earlier turn of the trajectory did, by bytes.
 --   message_count BIGINT: Messages in the request.
 --   server_address VARCHAR: The upstream's host.
+--   deployment VARCHAR: The upstream's host and port.
 --   start_ns BIGINT [ns]: t0 of the first attempt, nanoseconds since 1970.
 --   end_ns BIGINT [ns]: te of the last attempt, nanoseconds since 1970.
 --   trace_id VARCHAR: Trace of the last attempt's span.
@@ -193,6 +201,34 @@
 --   grain: turn
 --   requires: a streamed response with two output chunks
 --   source: ours
+-- metric: stalls
+--   column: stalls
+--   definition: Gaps between consecutive output chunks of more than one second: the stream stood still. Where the spans
+--     tell only the longest gap and it is longer, their number is unknown.
+--   formula: count of t(i+1) - t(i) > 1 s over output chunks
+--   unit: gaps
+--   grain: turn
+--   requires: a streamed response with two output chunks
+--   source: ours
+-- metric: optimal_cache_hit
+--   column: optimal_cache_hit
+--   definition: The share of the request that a perfect prefix cache could have served, given only the trajectory's own
+--     earlier turns: the leading bytes that an earlier turn already sent. System prompt and tools are taken as unchanged
+--     while their sizes are; where they changed, nothing is shared. Defined on bytes, so no tokenizer is needed.
+--   formula: (system + tools + shared leading messages) / (system + tools + messages + tool results), in bytes; 0 when no
+--     earlier turn had a system prompt and tools of these sizes
+--   unit: share
+--   grain: turn
+--   requires: spans of the proxy
+--   source: ours
+-- metric: cost
+--   column: cost
+--   definition: Price of all attempts of the turn, failed ones included. Attempts without a price are left out of the sum.
+--   formula: sum of attempt_cost over attempts
+--   unit: currency
+--   grain: turn
+--   requires: a price table and token counts, or the number of accelerators and their price
+--   source: ours
 -- metric: proxy_overhead
 --   column: proxy_overhead_s
 --   definition: What the proxy itself added before the request's first byte and the response's first byte.
@@ -215,7 +251,9 @@ WITH merged AS (
         SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) FILTER (
             (NOT is_last OR is_failed(status)) AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
         ) AS wasted_tokens,
-        SUM(cost) AS cost
+        SUM(cost) AS cost,
+        ARG_MIN(system_bytes, start_ns) AS system_bytes,
+        ARG_MIN(tools_bytes, start_ns) AS tools_bytes
     FROM attempts
     GROUP BY trajectory_id, turn_id
 ),
@@ -223,7 +261,10 @@ WITH merged AS (
 numbered AS (
     SELECT
         *,
-        ROW_NUMBER() OVER (PARTITION BY trajectory_id, kind ORDER BY start_ns, turn_id) - 1 AS position
+        ROW_NUMBER() OVER (PARTITION BY trajectory_id, kind ORDER BY start_ns, turn_id) - 1 AS position,
+        ROW_NUMBER() OVER (
+            PARTITION BY trajectory_id, kind, system_bytes, tools_bytes ORDER BY start_ns, turn_id
+        ) > 1 AS has_seen_head
     FROM merged
 )
 
@@ -275,6 +316,7 @@ SELECT
     last.stream,
     last.cache_write_tokens,
     numbered.cost,
+    last.cost_basis,
     last.finish_reason,
     last.tool_call_count,
     last.chunk_count,
@@ -282,6 +324,7 @@ SELECT
     last.chunk_gap_p95_s,
     last.chunk_gap_p99_s,
     last.chunk_gap_max_s,
+    last.stalls,
     last.proxy_overhead_s,
     last.upload_s,
     last.client_session_id,
@@ -291,8 +334,20 @@ SELECT
     last.is_final_call,
     last.request_bytes,
     last.shared_prefix_bytes,
+    last.system_bytes,
+    last.tools_bytes,
+    last.messages_bytes,
+    last.tool_results_bytes,
+    CASE
+        WHEN last.kind <> 'turn' OR last.shared_prefix_bytes IS NULL THEN NULL
+        WHEN numbered.has_seen_head
+            THEN (last.system_bytes + last.tools_bytes + last.shared_prefix_bytes)
+                / NULLIF(last.system_bytes + last.tools_bytes + last.messages_bytes + last.tool_results_bytes, 0)
+        WHEN last.system_bytes + last.tools_bytes + last.messages_bytes + last.tool_results_bytes > 0 THEN 0
+    END AS optimal_cache_hit,
     last.message_count,
     last.server_address,
+    last.server_address || COALESCE(':' || CAST(last.server_port AS VARCHAR), '') AS deployment,
     numbered.start_ns,
     numbered.end_ns,
     last.trace_id,

@@ -4,7 +4,8 @@
 --   not_observed: the source does not record what is needed. no_usage: the server reported no token count.
 --   fewer_than_2_tokens, zero_window: too short to have a speed. fewer_than_2_chunks: no gap between chunks.
 --   only_reasoning: no output beyond reasoning. cached_tokens_not_reported: the server does not say what was cached.
---   no_turns: only auxiliary calls. no_price_table: prices are not known.
+--   no_turns: only auxiliary calls. no_price: no price fits, or none was given. tokens_estimated: nobody but an estimate
+--   counted the tokens. nothing_shared: no earlier turn began alike. outcome_unknown: nobody told. fewer_than_2_turns: no step from one turn to the next.
 -- grain: one row per relation, metric, reason, model, benchmark and level
 -- requires: call spans
 -- source: ours
@@ -103,7 +104,20 @@ turn_reasons AS (
             {'metric': 'chunk_gap_p99', 'reason': CASE WHEN chunk_gap_p99_s IS NULL THEN no_gap_reason END},
             {'metric': 'chunk_gap_max', 'reason': no_gap_reason},
             {'metric': 'proxy_overhead', 'reason': CASE WHEN proxy_overhead_s IS NULL THEN 'not_observed' END},
-            {'metric': 'cost', 'reason': CASE WHEN cost IS NULL THEN 'no_price_table' END}
+            {
+                'metric': 'stalls',
+                'reason': CASE WHEN stalls IS NULL THEN COALESCE(no_gap_reason, 'not_observed') END
+            },
+            {'metric': 'optimal_cache_hit', 'reason': CASE WHEN optimal_cache_hit IS NULL THEN 'not_observed' END},
+            {
+                'metric': 'cost',
+                'reason': CASE
+                    WHEN cost IS NOT NULL THEN NULL
+                    WHEN usage_source = 'estimated' THEN 'tokens_estimated'
+                    WHEN usage_source = 'none' THEN 'no_usage'
+                    ELSE 'no_price'
+                END
+            }
         ], recursive := TRUE)
     FROM of_speed
 ),
@@ -140,7 +154,36 @@ trajectory_reasons AS (
                     ELSE 'no_usage'
                 END
             },
-            {'metric': 'cost', 'reason': CASE WHEN cost IS NULL THEN 'no_price_table' END}
+            {
+                'metric': 'optimal_cache_hit_of_trajectory',
+                'reason': CASE
+                    WHEN optimal_cache_hit IS NOT NULL THEN NULL
+                    WHEN turns = 0 THEN 'no_turns'
+                    WHEN input_tokens IS NULL THEN 'no_usage'
+                    ELSE 'not_observed'
+                END
+            },
+            {
+                'metric': 'hit_efficiency',
+                'reason': CASE
+                    WHEN hit_efficiency IS NOT NULL THEN NULL
+                    WHEN turns = 0 THEN 'no_turns'
+                    WHEN input_tokens IS NULL THEN 'no_usage'
+                    WHEN cached_input_tokens IS NULL THEN 'cached_tokens_not_reported'
+                    WHEN optimal_cache_hit = 0 THEN 'nothing_shared'
+                    ELSE 'not_observed'
+                END
+            },
+            {
+                'metric': 'context_growth',
+                'reason': CASE
+                    WHEN context_growth_tokens IS NOT NULL THEN NULL
+                    WHEN turns < 2 THEN 'fewer_than_2_turns'
+                    ELSE 'no_usage'
+                END
+            },
+            {'metric': 'outcome', 'reason': CASE WHEN outcome = 'unknown' THEN 'outcome_unknown' END},
+            {'metric': 'cost_of_trajectory', 'reason': CASE WHEN cost IS NULL THEN 'no_price' END}
         ], recursive := TRUE)
     FROM trajectories
 ),

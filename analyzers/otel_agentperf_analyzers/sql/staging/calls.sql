@@ -86,6 +86,7 @@ SELECT
     "agentperf.chunk.gap_p95_s" AS chunk_gap_p95_s,
     "agentperf.chunk.gap_p99_s" AS chunk_gap_p99_s,
     "agentperf.chunk.gap_max_s" AS chunk_gap_max_s,
+    "agentperf.chunk.stall_count" AS stall_count,
     "agentperf.request.bytes" AS request_bytes,
     "agentperf.response.bytes" AS response_bytes,
     "agentperf.prefix.shared_bytes" AS shared_prefix_bytes,

@@ -113,6 +113,7 @@
 --   "agentperf.chunk.gap_p95_s" DOUBLE [s]: 95th percentile of these gaps.
 --   "agentperf.chunk.gap_p99_s" DOUBLE [s]: 99th percentile of these gaps.
 --   "agentperf.chunk.gap_max_s" DOUBLE [s]: The longest of these gaps.
+--   "agentperf.chunk.stall_count" BIGINT: Gaps between consecutive output chunks of more than one second.
 --   "agentperf.prefix.shared_bytes" BIGINT [bytes]: Leading message bytes of the request that an earlier turn of
 --     the trajectory already sent.
 --   "agentperf.context.system_bytes" BIGINT [bytes]: Request bytes of the system prompt.
