@@ -260,6 +260,33 @@ REQUEST_BYTES: Final = "agentperf.request.bytes"
 RESPONSE_BYTES: Final = "agentperf.response.bytes"
 """int; response body bytes as received from the upstream."""
 
+RETRY_AFTER_S: Final = "agentperf.response.retry_after_s"
+"""double, s; how long the response asks to wait (`retry-after-ms`, `retry-after`); absent when it does not."""
+
+RATE_LIMIT_REQUESTS_LIMIT: Final = "agentperf.rate_limit.requests.limit"
+"""int; requests allowed at a time, as the response's head tells."""
+
+RATE_LIMIT_REQUESTS_REMAINING: Final = "agentperf.rate_limit.requests.remaining"
+"""int; of these, how many are left."""
+
+RATE_LIMIT_TOKENS_LIMIT: Final = "agentperf.rate_limit.tokens.limit"
+"""int; tokens allowed at a time, as the response's head tells."""
+
+RATE_LIMIT_TOKENS_REMAINING: Final = "agentperf.rate_limit.tokens.remaining"
+"""int; of these, how many are left."""
+
+RATE_LIMIT_INPUT_TOKENS_LIMIT: Final = "agentperf.rate_limit.input_tokens.limit"
+"""int; input tokens allowed at a time, as the response's head tells."""
+
+RATE_LIMIT_INPUT_TOKENS_REMAINING: Final = "agentperf.rate_limit.input_tokens.remaining"
+"""int; of these, how many are left."""
+
+RATE_LIMIT_OUTPUT_TOKENS_LIMIT: Final = "agentperf.rate_limit.output_tokens.limit"
+"""int; output tokens allowed at a time, as the response's head tells."""
+
+RATE_LIMIT_OUTPUT_TOKENS_REMAINING: Final = "agentperf.rate_limit.output_tokens.remaining"
+"""int; of these, how many are left."""
+
 TIME_FIRST_CHUNK: Final = "agentperf.time.first_chunk"
 """double, s from t0; first response body chunk read from the upstream."""
 

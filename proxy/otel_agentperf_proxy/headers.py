@@ -42,6 +42,8 @@ CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-k
 
 _SECRET_NAME: Final = re.compile(rb"auth|key|token|secret|cookie|passw|credential|signature|jwt|assertion")
 _NOT_SECRET: Final = frozenset((b"idempotency-key", b"x-stainless-retry-count"))
+_COUNT: Final = re.compile(rb"(x|anthropic)-ratelimit-[a-z-]+")
+"""Numbers of tokens of the other kind."""
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -165,7 +167,8 @@ _secret_names: dict[bytes, bool] = {}
 def _is_secret(name: bytes) -> bool:
     known = _secret_names.get(name)
     if known is None:
-        known = name not in _NOT_SECRET and _SECRET_NAME.search(name) is not None
+        told = name in _NOT_SECRET or _COUNT.fullmatch(name) is not None
+        known = not told and _SECRET_NAME.search(name) is not None
         if len(_secret_names) < 4096:
             _secret_names[name] = known
     return known

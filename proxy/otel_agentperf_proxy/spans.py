@@ -24,6 +24,7 @@ from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.facts import RequestFacts, ResponseFacts, Usage
 from otel_agentperf_proxy.frames import End, TaskOutcome
+from otel_agentperf_proxy.rate_limits import limit_attributes
 from otel_agentperf_proxy.resource import resource as own_resource
 from otel_agentperf_proxy.timing import output_times, seconds
 from otel_agentperf_proxy.trajectory import Placement, Run, ToolSpan
@@ -323,6 +324,8 @@ def _put_exchange(attributes: Attributes, call: Call) -> None:
     attributes[semconv.REQUEST_ID] = call.request_id
     attributes[semconv.STATUS] = call.status
     put(attributes, semconv.ERROR_TYPE, call.error_type)
+    if call.head is not None:
+        attributes |= limit_attributes(call.head.headers)
 
 
 def _put_response(attributes: Attributes, facts: ResponseFacts, t0_ns: int) -> None:

@@ -18,7 +18,7 @@ from otel_agentperf_proxy.dialects import Dialect, MessageCache
 from otel_agentperf_proxy.dialects.openai_responses import TERMINAL
 from otel_agentperf_proxy.facts import Headers
 from otel_agentperf_proxy.frames import End, Open, Outcome, ResponseHead, encode_record
-from otel_agentperf_proxy.headers import parse_traceparent
+from otel_agentperf_proxy.headers import parse_traceparent, without_secrets
 from otel_agentperf_proxy.trajectory import identify, identity_key
 from otel_agentperf_proxy.websocket_messages import Message, MessageReader
 
@@ -52,6 +52,7 @@ class _Received(msgspec.Struct):
     type: Any = None
     status: Any = None
     status_code: Any = None
+    headers: Any = None
 
 
 _SENT: Final = msgspec.json.Decoder(_Sent)
@@ -115,6 +116,9 @@ class WebSocketCall(Call):
         self.response_body(message.last_ns, _as_sse(message.data))
         if told.type != ERROR:
             return told.type in TERMINAL
+        if isinstance(told.headers, dict):
+            # An error says what would be header fields by HTTP: how long to wait, what is left.
+            self.head = ResponseHead(200, without_secrets(_error_fields(told.headers)))
         status = told.status if told.status is not None else told.status_code
         if isinstance(status, int) and 100 <= status < 600:
             self._told_status = status
@@ -288,6 +292,14 @@ def _fields(handshake: Headers, metadata: dict[str, Any]) -> list[tuple[bytes, b
     }
     kept = [field for field in handshake if field[0] not in _OF_HANDSHAKE and field[0] not in told]
     return [*kept, *told.items()]
+
+
+def _error_fields(headers: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [
+        (name.lower().encode("utf-8", "replace"), str(value).encode("utf-8", "replace"))
+        for name, value in headers.items()
+        if isinstance(value, str | int)
+    ]
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], message: Message) -> Any:

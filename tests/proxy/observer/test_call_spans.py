@@ -490,3 +490,13 @@ def test_a_body_that_cannot_be_read_leaves_a_span(relay, body):
     assert call["name"] == "chat"
     assert call["attributes"]["agentperf.request.bytes"] == len(body)
     assert relay.observer.stats()["errors"] == {}
+
+
+def test_how_long_to_wait_and_what_is_left_stand_on_the_span(relay):
+    told = relay.open()
+    told.body(b"{}")
+    told.head(429, {"retry-after": "2", "x-ratelimit-remaining-requests": "0"})
+    told.end(30)
+    attributes = relay.span("chat")["attributes"]
+    assert attributes["agentperf.response.retry_after_s"] == 2.0
+    assert attributes["agentperf.rate_limit.requests.remaining"] == 0

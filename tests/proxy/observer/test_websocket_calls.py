@@ -230,13 +230,17 @@ def test_requests_are_answered_in_their_order(relay):
 def test_an_error_event_ends_a_call_with_its_status(relay):
     tunnel = Tunnel(relay)
     tunnel.ask(create(), 100)
-    tunnel.say({"type": "error", "status": 429, "error": {"type": "rate_limit_error", "message": "slow down"}}, 110)
+    error = {"type": "rate_limit_error", "message": "slow down"}
+    told = {"Retry-After": "7", "x-ratelimit-remaining-tokens": 0, "x-other": None}
+    tunnel.say({"type": "error", "status": 429, "error": error, "headers": told}, 110)
     tunnel.ask(create(), 200)
     tunnel.answer(210)
     tunnel.told.end(500)
     one, other = calls(relay)
     assert status_of(one) == (Status.ERROR, "rate_limit_error")
     assert one["attributes"][semconv.HTTP_RESPONSE_STATUS_CODE] == 429
+    assert one["attributes"][semconv.RETRY_AFTER_S] == 7.0
+    assert one["attributes"][semconv.RATE_LIMIT_TOKENS_REMAINING] == 0
     assert status_of(other) == (Status.OK, None)
     assert semconv.HTTP_RESPONSE_STATUS_CODE not in other["attributes"]
     assert other["attributes"][semconv.ATTEMPT_INDEX] == 1
