@@ -169,7 +169,8 @@ TRAJECTORY_PARENT_ID: Final = "agentperf.trajectory.parent_id"
 """string; the trajectory that started this one (a sub-agent's)."""
 
 TRAJECTORY_SOURCE: Final = "agentperf.trajectory.source"
-"""string; the rule that decided: `launcher`, `header`, `body`, `tool_call_id`, `prefix`, `prefix_recorded`, `new`."""
+"""string; the rule that decided: `launcher`, `header`, `body`, `response_id`, `tool_call_id`, `prefix`,
+`prefix_recorded`, `summary`, `text`, `sub_agent`, `new`; see `Source`."""
 
 TRAJECTORY_CONFIDENCE: Final = "agentperf.trajectory.confidence"
 """double in [0, 1]; 1 for an explicit identity."""
@@ -463,8 +464,8 @@ USAGE_SERVER: Final = "server"
 """`agentperf.usage.source`: the response told its token counts."""
 
 USAGE_ESTIMATED: Final = "estimated"
-"""`agentperf.usage.source`: the server told none, and whoever wrote the span estimated them. Ours does so for calls that
-ended well: a token for each output chunk where these are as small as tokens, else one for 3.4 bytes of text."""
+"""`agentperf.usage.source`: the server told none, and whoever wrote the span estimated them. Ours does so for calls
+that ended well: a token for each output chunk where these are as small as tokens, else one for 3.4 bytes of text."""
 
 USAGE_NONE: Final = "none"
 """`agentperf.usage.source`: nobody counted; the counts are absent."""
@@ -501,7 +502,7 @@ class ErrorType:
     UPSTREAM_CONNECT: Final = "upstream_connect_failed"
     """No connection to the upstream: refused, unreachable, name not found, TLS failed."""
     UPSTREAM_TIMEOUT: Final = "upstream_timeout"
-    """Connecting to the upstream took too long."""
+    """Connecting to the upstream took too long, or its response did where a limit is set."""
     UPSTREAM_RESET: Final = "upstream_reset"
     """The upstream ended the connection before its response was complete."""
     UPSTREAM_PROTOCOL: Final = "upstream_protocol_error"
@@ -510,6 +511,8 @@ class ErrorType:
     """The stream ended cleanly, but without its terminal event."""
     PROXY_SHUTDOWN: Final = "proxy_shutdown"
     """The proxy was told to end, and the exchange had not ended within the time to drain."""
+    REQUEST_REFUSED: Final = "request_refused"
+    """The proxy refused the request: its body is too large, or no upstream is meant for it."""
     PROXY_ERROR: Final = "proxy_error"
     """The proxy itself failed, or the upstream's response cannot be written to the client."""
     TOOL: Final = "tool_error"
@@ -531,6 +534,14 @@ class Source:
     """The request's messages continue those of a turn with the answer it got, or repeat those of a failed one."""
     PREFIX_RECORDED: Final = "prefix_recorded"
     """The request's messages continue those of a turn, with another answer than it got: a recording is played."""
+    RESPONSE_ID: Final = "response_id"
+    """The request names the trajectory's latest response, as one whose history the server holds."""
+    SUMMARY: Final = "summary"
+    """The request holds the summary that was just made of the trajectory's conversation: its next segment."""
+    SUB_AGENT: Final = "sub_agent"
+    """The call starts a trajectory, and its text is what a waiting tool call of the parent trajectory asked with."""
+    TEXT: Final = "text"
+    """An auxiliary call and the trajectory hold the same text."""
     NEW: Final = "new"
     """Nothing matched: the call starts a trajectory."""
 
