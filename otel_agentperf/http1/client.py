@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import Final
@@ -75,11 +75,19 @@ class Client:
         connect_timeout_s: limit for name resolution, TCP and TLS together. There is no other time limit: a model may
             think for as long as it likes.
         ssl_context: for https origins; the platform's defaults without.
+        ssl_contexts: for some of them.
     """
 
-    def __init__(self, *, connect_timeout_s: float = 10.0, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout_s: float = 10.0,
+        ssl_context: ssl.SSLContext | None = None,
+        ssl_contexts: Mapping[Origin, ssl.SSLContext] | None = None,
+    ) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._ssl_context = ssl_context
+        self._ssl_contexts = ssl_contexts or {}
         self._idle: dict[Origin, deque[Connection]] = {}
         self._connections: dict[Connection, Origin] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -186,7 +194,9 @@ class Client:
         loop = asyncio.get_running_loop()
         tls = None
         if origin.scheme == "https":
-            tls = self._ssl_context = self._ssl_context or _default_tls()
+            tls = self._ssl_contexts.get(origin)
+            if tls is None:
+                tls = self._ssl_context = self._ssl_context or client_tls()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(
@@ -282,7 +292,22 @@ def request_head(
     return head + b"\r\n\r\n"
 
 
-def _default_tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def client_tls(ca: str | None = None, *, insecure: bool = False) -> ssl.SSLContext:
+    """What https origins are met with.
+
+    Args:
+        ca: file of the certificates to trust instead of the platform's.
+        insecure: trust anyone.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as exc:
+        raise UsageError(f"cannot read certificates from {ca}: {exc.strerror or exc}") from exc
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
     return context

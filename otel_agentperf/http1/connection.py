@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         """Bytes of the body that are missing, where its length is known."""
         self._unparsed = False
         """The rest of the body goes past the parser."""
-        self._reading_paused = False
+        self.reading_paused = False
         self.writing_paused = False
         self.closed = False
         self.exchanges = 0
@@ -125,8 +125,7 @@ class Connection(asyncio.Protocol):
         if not self.closed and self._transport is not None:
             self._transport.abort()
         self.closed = True
-        if self._exchange is not None:
-            self._exchange.failed(ResetError("the connection was closed by this side"))
+        self._fail(ResetError("the connection was closed by this side"))
 
     @property
     def half_closes(self) -> bool:
@@ -153,13 +152,13 @@ class Connection(asyncio.Protocol):
         return bool(self._poll.poll(0))
 
     def pause_reading(self) -> None:
-        if self._transport is not None and not self.closed and not self._reading_paused:
-            self._reading_paused = True
+        if self._transport is not None and not self.closed and not self.reading_paused:
+            self.reading_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._reading_paused and self._transport is not None and not self.closed:
-            self._reading_paused = False
+        if self.reading_paused and self._transport is not None and not self.closed:
+            self.reading_paused = False
             self._transport.resume_reading()
 
     # asyncio.Protocol
@@ -217,7 +216,7 @@ class Connection(asyncio.Protocol):
         if not exchange.head_ns:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._broken(exchange, ProtocolError("response head too large"))
+                self._broken(ProtocolError("response head too large"))
             return
         if self._message_complete:
             self._complete(exchange, self._take_parts())
@@ -361,9 +360,7 @@ class Connection(asyncio.Protocol):
             return
         if exchange.head_ns and (parts := self._take_parts()):
             exchange.received(parts, self._now_ns, False)
-        self._broken(
-            exchange, ProtocolError("unexpected protocol upgrade" if upgrade else f"invalid response: {error}")
-        )
+        self._broken(ProtocolError("unexpected protocol upgrade" if upgrade else f"invalid response: {error}"))
 
     def _switch(self, exchange: Exchange, head: list[bytes], beyond: int) -> None:
         """HTTP ends here with a 101; the last `beyond` bytes that came are the other protocol's."""
@@ -376,15 +373,21 @@ class Connection(asyncio.Protocol):
         exchange.head_ns = self._now_ns
         exchange.switched(came[:end], came[end:], self._now_ns)
 
-    def _broken(self, exchange: Exchange, error: HTTPError) -> None:
-        exchange.failed(error)
+    def _broken(self, error: HTTPError) -> None:
+        self._fail(error)
         self.close()
 
     def _lost(self, how: str) -> None:
         exchange = self._exchange
         if exchange is not None:
             where = "in the middle of the response" if exchange.head_ns else "before it answered"
-            exchange.failed(ResetError(f"the upstream {how} the connection {where}"))
+            self._fail(ResetError(f"the upstream {how} the connection {where}"))
+
+    def _fail(self, error: HTTPError) -> None:
+        """Tell the exchange once: it may go on over another connection."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.failed(error)
 
     def _read_rest(self) -> None:
         """Take what the peer wrote before it went away while we were sending (RFC 9112 9.5).

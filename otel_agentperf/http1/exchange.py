@@ -49,7 +49,7 @@ class Exchange:
         raise NotImplementedError
 
     def failed(self, error: Exception) -> None:
-        """The response will not be complete. May be told more than once."""
+        """The response will not be complete; nothing more is told."""
         raise NotImplementedError
 
     def switched(self, head: bytes, rest: bytes, time_ns: int) -> None:

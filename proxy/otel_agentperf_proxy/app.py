@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+from otel_agentperf_proxy.asgi import Receive, Scope, Send
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.observing import LocalObserver, with_salt
-from otel_agentperf_proxy.relay import Receive, Relay, Scope, Send
+from otel_agentperf_proxy.relay import Relay
 
 
 def create_app(config: ProxyConfig | str, *, observer: Literal["process", "inline"] = "process") -> "ProxyApp":

@@ -15,15 +15,43 @@ MIB = 1024 * 1024
 _MAY_BE_ZERO: Final = frozenset(("drain_s", "observed_body_bytes"))
 
 
+class UpstreamConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An upstream for some of the requests; a table of `[[upstreams]]`."""
+
+    url: str
+    """As `upstream`."""
+    host: str | None = None
+    """Only requests for this host: their Host field, without its port."""
+    path: str | None = None
+    """Only requests for this path, or for paths below it: `/a` is for `/a` and `/a/b`, not for `/ab`."""
+    strip_path: bool = False
+    """Take `path` off before the request goes on."""
+    ca: str | None = None
+    """As `upstream_ca`."""
+    insecure: bool = False
+    """As `upstream_insecure`."""
+
+
 class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configuration of one proxy; the field names are the keys of the TOML file."""
 
-    upstream: str
-    """Base URL of the inference endpoint. Its path, if any, is put before the client's."""
+    upstream: str = ""
+    """Base URL of the inference endpoint. Its path, if any, is put before the client's. May be left out when there are
+    `upstreams`; requests that none of these takes are then refused."""
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    """Further endpoints for some of the hosts or paths; the first that takes a request gets it, else `upstream`."""
+    upstream_ca: str | None = None
+    """File of the certificates to trust (PEM) instead of the platform's, where the upstream is https."""
+    upstream_insecure: bool = False
+    """Trust any certificate of the upstream."""
     listen: str = "127.0.0.1:4000"
     """Address of the proxied port; port 0 takes a free one."""
     admin: str = "127.0.0.1:4001"
     """Address of the control routes."""
+    tls_cert: str | None = None
+    """File of the proxied port's certificate and its chain (PEM): clients then speak https."""
+    tls_key: str | None = None
+    """File of its key (PEM), where it is not in the same file."""
     workers: int = 1
     """Relay processes sharing the listening socket."""
     store: str | None = "agentperf-store"
@@ -49,7 +77,20 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     preserve_host: bool = False
     """Forward the client's Host header instead of the upstream's authority."""
     connect_timeout_s: float = 10.0
-    """Limit for connecting to the upstream. There is no limit on how long it may think."""
+    """Limit for connecting to the upstream."""
+    response_timeout_s: float | None = None
+    """Limit from the last byte of a request to the first of its response; None: a model may think as long as it
+    likes."""
+    silence_timeout_s: float | None = None
+    """Limit for a pause within a response; None for none."""
+    max_body_bytes: int | None = None
+    """Longer request bodies are refused (413); None takes all."""
+    max_head_bytes: int = 64 * 1024
+    """Longer request heads are refused (431)."""
+    max_connections: int | None = None
+    """Client connections of one relay; more are refused (503). None takes all."""
+    head_timeout_s: float = 60.0
+    """A client that has not sent a request's head within this is refused (408)."""
     idle_limit_s: float = 600.0
     """A run without activity for this long is closed as abandoned."""
     drain_s: float = 30.0
@@ -63,13 +104,20 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     salt: str = ""
     """Hex key of the hashes of credentials; set by the supervisor from the store."""
 
-    def origin(self) -> tuple[Origin, bytes]:
-        """The upstream's origin and base path."""
-        return Origin.parse(self.upstream)
-
     def check(self) -> None:
         """Raise UsageError for values that cannot work."""
-        self.origin()
+        if not self.upstream and not self.upstreams:
+            raise UsageError("no upstream: give --upstream URL, for example --upstream http://127.0.0.1:8000")
+        for url in (self.upstream, *(table.url for table in self.upstreams)):
+            if url:
+                Origin.parse(url)
+        for table in self.upstreams:
+            if table.path is not None and not table.path.startswith("/"):
+                raise UsageError(f"the path of an upstream begins with a slash, unlike {table.path!r}")
+            if table.strip_path and table.path is None:
+                raise UsageError(f"strip_path without path: there is nothing to take off for {table.url}")
+        if self.tls_key and not self.tls_cert:
+            raise UsageError("tls_key without tls_cert")
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
@@ -99,8 +147,6 @@ def load(path: Path | None, options: dict[str, Any]) -> ProxyConfig:
             raise UsageError(f"{path} is not TOML: {exc}") from exc
         values = {name.replace("-", "_"): value for name, value in values.items()}
     values.update(options)
-    if not values.get("upstream"):
-        raise UsageError("no upstream: give --upstream URL, for example --upstream http://127.0.0.1:8000")
     try:
         config = msgspec.convert(values, ProxyConfig)
     except msgspec.ValidationError as exc:

@@ -23,8 +23,8 @@ from otel_agentperf_proxy.channel import Channel, Nowhere
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import find_target
 from otel_agentperf_proxy.frames import TaskOutcome
+from otel_agentperf_proxy.listener import Listener
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
-from otel_agentperf_proxy.protocol import RelayProtocol
 from otel_agentperf_proxy.relay import Relay
 
 KEEP_ALIVE_S: Final = 75
@@ -85,21 +85,19 @@ async def _serve_until(server: _Server, sock: socket.socket, stop: asyncio.Event
 
 async def relay_child(control: Control) -> None:
     """A relay's process: sockets are the listening one; the payload names the configuration and the observer."""
-    # What uvicorn has to say of an exchange, the relay says itself, in one line and without a traceback.
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     config = msgspec.convert(control.payload["config"], ProxyConfig)
     worker = f"{control.payload['worker']}-{os.getpid()}"
     channel = Channel(control.payload["observer"], worker, limit_bytes=config.channel_bytes)
     if config.observe:
         channel.start()
     relay = Relay(config, channel if config.observe else Nowhere())
-    control.answer("stats", relay.stats)
-    server = _server(relay, drain_s=config.drain_s, http=RelayProtocol)
+    listener = Listener(relay)
+    control.answer("stats", lambda: {**relay.stats(), "clients": listener.clients})
+    await listener.start(control.sockets[0])
     control.ready()
     try:
-        await _serve_until(server, control.sockets[0], control.stop, control.cut)
-        # Exchanges that were cut off put their end into the channel when their task ends.
-        await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+        await control.stop.wait()
+        await listener.stop(config.drain_s, control.cut)
     finally:
         await relay.aclose()
         await channel.close()

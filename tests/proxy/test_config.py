@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from otel_agentperf.errors import UsageError
-from otel_agentperf.http1 import Origin
 from otel_agentperf_proxy.config import ProxyConfig, load
 
 UPSTREAM = {"upstream": "http://127.0.0.1:8000"}
@@ -26,7 +25,7 @@ def test_a_file_and_options_over_it(tmp_path: Path) -> None:
     assert config.store is None
     assert config.idle_limit_s == 5
     assert config.store_max_age_s == 1.5
-    assert config.origin() == (Origin("https", "host", 443), b"/base")
+    assert config.upstream == "https://host/base/"
 
 
 def test_what_is_not_told_has_its_default() -> None:

@@ -9,9 +9,10 @@ import pytest
 import uvicorn
 import uvloop
 
+from otel_agentperf.processes import listen
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import End, Kind, Open
-from otel_agentperf_proxy.protocol import RelayProtocol
+from otel_agentperf_proxy.listener import Listener
 from otel_agentperf_proxy.relay import Relay
 
 PATIENCE_S = 20.0
@@ -143,12 +144,64 @@ class Bench:
         return self.peers[0]
 
 
+@contextlib.asynccontextmanager
+async def native(relay: Relay) -> AsyncIterator[int]:
+    """The proxied port's own HTTP/1.1."""
+    sock = listen("127.0.0.1", 0)
+    listener = Listener(relay)
+    await listener.start(sock)
+    try:
+        yield sock.getsockname()[1]
+    finally:
+        await listener.stop(0, asyncio.Event())
+
+
+@contextlib.asynccontextmanager
+async def asgi(relay: Relay) -> AsyncIterator[int]:
+    """Mounted in a server of somebody else's."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            relay,
+            port=0,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        await server.shutdown()
+
+
+FACES = {"native": native, "asgi": asgi}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "face(name): a face of the relay that a test is about; without, it meets all")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test meets both faces of the relay, but for those that say which one they are about."""
+    if "face" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("face")
+        metafunc.parametrize("face", only.args if only else list(FACES))
+
+
 @pytest.fixture
-async def bench():
+async def bench(face):
     """`async with bench(script, **config) as running`: each upstream connection is played by `script`."""
 
     @contextlib.asynccontextmanager
-    async def start(script: Script | None, **config: object) -> AsyncIterator[Bench]:
+    async def start(script: Script | None, base_path: str = "", **config: object) -> AsyncIterator[Bench]:
         peers: list[Peer] = []
         playing: set[asyncio.Task[None]] = set()
 
@@ -169,30 +222,13 @@ async def bench():
         if script is None:
             upstream.close()
             await upstream.wait_closed()
-        settings = ProxyConfig(**{"upstream": f"http://127.0.0.1:{port}", "salt": "00" * 16, **config})
+        settings = ProxyConfig(**{"upstream": f"http://127.0.0.1:{port}{base_path}", "salt": "00" * 16, **config})
         sink = RecordingSink()
         relay = Relay(settings, sink)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                relay,
-                port=0,
-                http=RelayProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        server.config.load()
-        server.lifespan = server.config.lifespan_class(server.config)
-        await server.startup()
         try:
-            yield Bench(sink, relay, server.servers[0].sockets[0].getsockname()[1], peers)
+            async with FACES[face](relay) as served:
+                yield Bench(sink, relay, served, peers)
         finally:
-            await server.shutdown()
             await relay.aclose()
             upstream.close()
             for task in playing:

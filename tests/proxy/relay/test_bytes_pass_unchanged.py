@@ -35,7 +35,7 @@ async def test_a_request_is_forwarded_with_its_fields_and_a_trace_context(bench)
         assert peer.head.startswith(b"POST /v1/chat/completions?key=a%20b HTTP/1.1\r\n")
         *forwarded, traceparent = fields(peer.head)
         assert forwarded == [
-            b"host: " + running.relay.authority,
+            b"host: " + running.relay.routes.default.authority,
             b"x-two: 1",
             b"x-two: 2",
             b"x-latin: caf\xe9",
@@ -116,8 +116,7 @@ async def test_a_launchers_path_prefix_is_taken_off(bench):
 
 
 async def test_the_upstreams_base_path_comes_first(bench):
-    async with bench(once(OK)) as running:
-        running.relay.base_path = b"/tenant/a"
+    async with bench(once(OK), base_path="/tenant/a") as running:
         await running.exchange(b"GET /v1/models?x=1 HTTP/1.1\r\nhost: p\r\n\r\n")
         assert running.peers[0].head.startswith(b"GET /tenant/a/v1/models?x=1 HTTP/1.1\r\n")
 

@@ -11,6 +11,8 @@ import pytest
 from otel_agentperf.semconv import ErrorType
 from otel_agentperf_proxy.frames import Kind, Outcome
 
+pytestmark = pytest.mark.face("native")
+
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ASK = (
     b"GET /v1/responses?beta=1 HTTP/1.1\r\nHost: proxy\r\nConnection: keep-alive, Upgrade, x-hop\r\nX-Hop: 1\r\n"
@@ -70,7 +72,7 @@ async def test_the_handshake_keeps_what_it_needs_and_the_bytes_are_their_own(ben
         assert lines[0] == b"GET /v1/responses?beta=1 HTTP/1.1"
         opened = running.sink.opened[1]
         assert lines[1:] == [
-            b"host: " + running.relay.authority,
+            b"host: " + running.relay.routes.default.authority,
             b"sec-websocket-key: " + KEY,
             b"sec-websocket-version: 13",
             b"sec-websocket-extensions: permessage-deflate",

@@ -1,0 +1,639 @@
+"""One exchange from the client to the upstream and back, with a time for everything that happened.
+
+Nothing is parsed here but the request's head. Bytes go on first, then a copy goes to the observer's channel, which
+never waits. Everything happens in calls from the two connections: no task and no future per request or chunk. Who
+stands on the client's side is not known here; see `ClientSide`.
+"""
+
+import asyncio
+import logging
+import os
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from otel_agentperf.http1 import (
+    ConnectError,
+    Connection,
+    HTTPError,
+    ProtocolError,
+    ResetError,
+    Response,
+    UpstreamTimeout,
+    framing_of,
+    request_head,
+)
+from otel_agentperf.http1 import Exchange as HTTPExchange
+from otel_agentperf.http1.client import IDEMPOTENT
+from otel_agentperf.semconv import ErrorType
+from otel_agentperf_proxy import dialects, headers
+from otel_agentperf_proxy.channel import remember
+from otel_agentperf_proxy.frames import End, Kind, Open, Outcome, ResponseHead, encode_record
+from otel_agentperf_proxy.routes import Upstream
+from otel_agentperf_proxy.trajectory import identify, identity_key
+from otel_agentperf_proxy.tunnel import UPGRADE_FIELDS, ClientEnd, dialect_of, splice
+
+if TYPE_CHECKING:
+    from otel_agentperf_proxy.relay import Relay
+
+HELD_BYTES: Final = 256 * 1024
+"""Of a body, while there is no connection to the upstream yet, before the client is no longer read."""
+
+JOINED_BYTES: Final = 16 * 1024
+"""Up to so many bytes it costs less to copy them behind others than to hand them over by themselves."""
+
+_RANDOM_BYTES: Final = 4096
+
+logger = logging.getLogger(__name__)
+
+
+class RequestHead(NamedTuple):
+    """A request's head."""
+
+    method: bytes
+    path: bytes
+    """As the client wrote it, without the query, below where the application is mounted."""
+    query: bytes
+    headers: headers.Headers
+    received_ns: int
+    """Monotonic time at which it had been read."""
+    upgrade: ClientEnd | None = None
+    """Where the request asks for a WebSocket."""
+
+
+class ClientSide(Protocol):
+    """The client's side of an exchange; none of these calls waits."""
+
+    def respond(self, status: int, fields: headers.Headers) -> None:
+        """Take the head of the response, whose body's framing is this side's affair. A `send` follows at once."""
+
+    def send(self, data: bytes, complete: bool) -> None:
+        """Send the head, if it is not sent yet, and a part of the body; `complete`: it is the last one."""
+
+    def break_off(self) -> None:
+        """The response will not be complete: end the connection so that the client knows."""
+
+    def pause_reading(self) -> None:
+        """Take no more of the request's body, but for what is on its way."""
+
+    def resume_reading(self) -> None:
+        """Take more of it again."""
+
+
+class Exchange(HTTPExchange):
+    """One request and its response. Times are monotonic nanoseconds; exactly one END goes to the observer."""
+
+    __slots__ = (
+        "_call",
+        "_chunked",
+        "_client",
+        "_client_paused",
+        "_connecting",
+        "_connection",
+        "_done",
+        "_dropped",
+        "_first_chunk_ns",
+        "_head",
+        "_head_written",
+        "_held",
+        "_last_chunk_ns",
+        "_missing",
+        "_observed",
+        "_overhead_ns",
+        "_path",
+        "_pending",
+        "_reaching",
+        "_relay",
+        "_request",
+        "_request_bytes",
+        "_response_bytes",
+        "_reused",
+        "_status",
+        "_timer",
+        "_tunneling",
+        "_unread",
+        "_upload_ns",
+        "_uploaded",
+        "_upstream",
+        "_waited_ns",
+        "_waiting_ns",
+    )
+
+    def __init__(self, relay: "Relay", request: RequestHead, client: ClientSide) -> None:
+        super().__init__(is_head=request.method == b"HEAD")
+        self._relay = relay
+        self._request = request
+        self._client = client
+        self._call = next(relay.calls)
+        self._upstream: Upstream | None = None
+        self._connection: Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._tunneling: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._path = ""
+        self._head = b""
+        self._chunked = False
+        self._missing: int | None = None
+        """Bytes that the request's body still owes; None where its length is not told."""
+        self._pending: list[bytes] = []
+        self._held = 0
+        self._reaching = self._reused = self._uploaded = self._client_paused = False
+        self._head_written = self._done = False
+        self._status: int | None = None
+        self._request_bytes = self._response_bytes = 0
+        self._observed = [0, 0]
+        self._dropped = self._unread = 0
+        self._upload_ns = self._waited_ns = 0
+        self._first_chunk_ns: int | None = None
+        self._last_chunk_ns: int | None = None
+        self._overhead_ns: int | None = None
+        relay.inflight += 1
+        self._open()
+        self._waiting_ns = request.received_ns
+
+    # The way to the upstream.
+
+    def _open(self) -> None:
+        """Take the request's head apart, tell the observer, and make the head that goes on."""
+        relay, request = self._relay, self._request
+        taken = headers.take_apart(request.headers)
+        path = headers.take_tags_from_path(request.path, taken.tags)
+        self._path = path.decode("latin-1")
+        upstream = self._upstream = relay.routes.find(taken.host, path)
+        context = self._tell_open(taken, upstream)
+        if upstream is None:
+            return
+        fields = [(b"host", taken.host if relay.config.preserve_host and taken.host else upstream.authority)]
+        if taken.chunked:
+            fields += [pair for pair in taken.headers if pair[0] != b"content-length"]
+            fields.append((b"transfer-encoding", b"chunked"))
+        else:
+            fields += taken.headers
+        if request.upgrade is not None:
+            fields += UPGRADE_FIELDS
+        fields += context
+        try:
+            self._missing, self._chunked = framing_of(fields)
+            target = upstream.base_path + upstream.stripped(path)
+            self._head = request_head(
+                request.method, target + b"?" + request.query if request.query else target, fields
+            )
+        except ProtocolError as exc:
+            # No parser of ours lets this through; a server that mounts us may.
+            logger.warning("%s %s: %s", _text(request.method), self._path, exc)
+        if self._missing is None and not self._chunked:
+            self._missing = 0
+
+    def _tell_open(self, taken: headers.ForwardedRequest, upstream: Upstream | None) -> headers.Headers:
+        """Give the call its ids and tell the observer. Returns the trace context to forward."""
+        relay, request = self._relay, self._request
+        if not relay.config.observe:
+            return [pair for pair in request.headers if pair[0] in (b"traceparent", b"tracestate")]
+        tenant = relay.tenant(taken.credential, upstream)
+        ids = relay.random_bytes(24)
+        span_id = ids[:8]
+        parent = taken.parent
+        key = None
+        try:
+            identity = identify(taken.headers, taken.tags)
+            if identity is not None:
+                key = identity_key(identity, tenant)
+        except Exception:
+            # A telemetry failure never alters a request.
+            relay.errors["identify"] += 1
+            logger.exception("cannot tell the identity of a request")
+        trace_id = parent.trace_id if parent else relay.sink.traces.get(key) if key else None
+        if trace_id is None:
+            trace_id = ids[8:]
+            if key:
+                remember(relay.sink.traces, key, trace_id)
+        relay.sink.open(
+            self._call,
+            request.received_ns,
+            Open(
+                method=_text(request.method),
+                path=self._path,
+                headers=headers.without_secrets(taken.headers),
+                tags=taken.tags,
+                tenant=tenant,
+                server_address=upstream.origin.host if upstream else "",
+                server_port=upstream.origin.port if upstream else 0,
+                trace_id=trace_id,
+                span_id=span_id,
+                parent_span_id=parent.span_id if parent else None,
+                sampled=parent.sampled if parent else True,
+                tracestate=parent.tracestate if parent else "",
+                identity_key=key,
+            ),
+        )
+        flags = b"01" if parent is None or parent.sampled else b"00"
+        context = [(b"traceparent", b"00-%b-%b-%b" % (trace_id.hex().encode(), span_id.hex().encode(), flags))]
+        if parent and parent.tracestate:
+            context.append((b"tracestate", parent.tracestate.encode("latin-1")))
+        return context
+
+    def feed(self, data: bytes, complete: bool) -> None:
+        """A part of the request's body came, or nothing yet; `complete`: it was the last one."""
+        if self._done:
+            return
+        now_ns = monotonic_ns()
+        self._upload_ns += now_ns - self._waiting_ns
+        self._waiting_ns = now_ns
+        self._uploaded = complete
+        if not self._accept(len(data), complete):
+            return
+        self._request_bytes += len(data)
+        connection = self._connection
+        if connection is not None:
+            self._forward(connection, data)
+        elif data or complete:
+            if data:
+                self._pending.append(data)
+                self._held += len(data)
+            if not self._reaching:
+                self._reaching = True
+                self._waited_ns = self._upload_ns
+                self._reach()
+            if self._connection is None and self._held >= HELD_BYTES:
+                self._pause_client()
+        if self._done:
+            return
+        if data:
+            self._observe(Kind.REQUEST_BODY, 0, now_ns, data)
+        if complete:
+            self._put(Kind.REQUEST_END, now_ns, b"")
+
+    def _accept(self, size: int, complete: bool) -> bool:
+        """Whether the request may go on so."""
+        limit = self._relay.config.max_body_bytes
+        if self._upstream is None:
+            self.refuse(self._relay.routes.refusal(_host(self._request)), "no upstream is meant for this request")
+        elif not self._head:
+            self.refuse(400, "this request cannot be written as HTTP/1.1")
+        elif limit is not None and max(self._request_bytes + size, self._missing or 0) > limit:
+            self.refuse(413, f"the request's body is longer than {limit} bytes")
+        elif self._missing is not None:
+            self._missing -= size
+            if self._missing < 0 or (complete and self._missing):
+                self.refuse(400, "the request's body has another length than its head says")
+        return not self._done
+
+    def _reach(self) -> None:
+        """Take a connection to the upstream, or make one."""
+        assert self._upstream is not None
+        connection = self._relay.client.take(self._upstream.origin)
+        if connection is not None:
+            self._reused = True
+            self._begin(connection)
+        else:
+            self._reused = False
+            self._connecting = asyncio.get_running_loop().create_task(self._connect(self._upstream))
+
+    async def _connect(self, upstream: Upstream) -> None:
+        try:
+            connection = await self._relay.client.connect(upstream.origin)
+        except HTTPError as exc:
+            self._connecting = None
+            self.failed(exc)
+            return
+        except Exception:
+            self._connecting = None
+            logger.exception("cannot connect to %s", upstream.origin)
+            self.broke()
+            return
+        self._connecting = None
+        if self._done:
+            self._relay.client.give_back(connection)
+        else:
+            self._begin(connection)
+
+    def _begin(self, connection: Connection) -> None:
+        """Send the head and what has come of the body."""
+        self._connection = connection
+        pending, self._pending = self._pending, []
+        small = self._held <= JOINED_BYTES
+        first = self._head + b"".join(map(self._framed, pending)) if small and pending else self._head
+        upgrade = self._request.upgrade is not None
+        try:
+            if self._uploaded and small:
+                connection.start(self, first + b"0\r\n\r\n" if self._chunked else first, upgrade=upgrade)
+                self._all_sent(connection)
+                return
+            connection.start(self, first, upgrade=upgrade)
+            if not small:
+                for part in pending:
+                    connection.write(self._framed(part))
+        except ResetError as exc:
+            self._failed_to_send(exc)
+            return
+        self._forward(connection, b"")
+
+    def _forward(self, connection: Connection, data: bytes) -> None:
+        try:
+            if data:
+                connection.write(self._framed(data))
+            if self._uploaded and self._chunked:
+                connection.write(b"0\r\n\r\n")
+        except ResetError as exc:
+            self._failed_to_send(exc)
+            return
+        if self._uploaded:
+            self._all_sent(connection)
+            self._resume_client()
+        elif connection.writing_paused:
+            self._pause_client()
+        else:
+            self._resume_client()
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+
+    def _all_sent(self, connection: Connection) -> None:
+        if not connection.writing_paused:
+            self.sent_ns = monotonic_ns()
+        if self._relay.config.response_timeout_s is not None:
+            self._arm(self._relay.config.response_timeout_s, "the upstream has not answered")
+
+    def _failed_to_send(self, error: ResetError) -> None:
+        # The connection tells as well, unless it was lost before the exchange began.
+        if not self._done:
+            self.failed(error)
+
+    def _pause_client(self) -> None:
+        if not self._client_paused and not self._uploaded:
+            self._client_paused = True
+            self._client.pause_reading()
+
+    def _resume_client(self) -> None:
+        if self._client_paused:
+            self._client_paused = False
+            self._waiting_ns = monotonic_ns()
+            self._client.resume_reading()
+
+    # Called by the upstream's connection.
+
+    def writable(self) -> None:
+        if self._done:
+            return
+        if self._uploaded:
+            if self.sent_ns is None:
+                self.sent_ns = monotonic_ns()
+        else:
+            self._resume_client()
+
+    def received(self, data: bytes, time_ns: int, complete: bool) -> None:
+        if self._done:
+            return
+        new = not self._head_written
+        if new:
+            self._head_written = True
+            self._status = self.status
+            fields = headers.response_headers(self.headers)
+            self._client.respond(self.status, fields)
+        self._client.send(data, complete)
+        if new:
+            record = ResponseHead(self.status, headers.without_secrets(fields))
+            self._put(Kind.RESPONSE_HEAD, self.head_ns, encode_record(record))
+        if data:
+            if self._first_chunk_ns is None:
+                self._first_chunk_ns = time_ns
+                to_upstream_ns = self.started_ns - self._request.received_ns - self._waited_ns
+                self._overhead_ns = to_upstream_ns + monotonic_ns() - time_ns
+            self._last_chunk_ns = time_ns
+            self._response_bytes += len(data)
+            self._observe(Kind.RESPONSE_BODY, 1, time_ns, data)
+        if complete:
+            self._end(Outcome.COMPLETE, None)
+        elif self._timer is not None or self._relay.config.silence_timeout_s is not None:
+            self._arm(self._relay.config.silence_timeout_s, "the upstream has fallen silent")
+
+    def failed(self, error: Exception) -> None:
+        if self._done:
+            return
+        repeatable = self._request.method in IDEMPOTENT and not self._request_bytes and self._uploaded
+        if isinstance(error, ResetError) and self._reused and not self.head_ns and repeatable:
+            self._connection = None
+            self.sent_ns = None
+            self._reach()
+            return
+        self._fail(error if isinstance(error, HTTPError) else ResetError(str(error)))
+
+    def switched(self, head: bytes, rest: bytes, time_ns: int) -> None:
+        assert self._connection is not None
+        assert self._request.upgrade is not None
+        upstream = self._connection.hand_over()
+        upstream.switched(head, rest, time_ns)
+        self._disarm()
+        self._tunneling = asyncio.get_running_loop().create_task(self._tunnel(self._request.upgrade, upstream))
+
+    # Called by the client's side.
+
+    def client_paused(self) -> None:
+        """The client does not take what it was sent."""
+        if self._connection is not None and not self._done:
+            self._connection.pause_reading()
+
+    def client_resumed(self) -> None:
+        """The client takes more."""
+        if self._connection is not None and not self._done:
+            self._connection.resume_reading()
+
+    def client_left(self) -> None:
+        """The client's connection is gone."""
+        self._end(Outcome.CLIENT_DISCONNECTED, ErrorType.CLIENT_DISCONNECTED)
+
+    def cut(self) -> None:
+        """The proxy ends before the exchange does."""
+        self._end(Outcome.SHUTDOWN, ErrorType.PROXY_SHUTDOWN)
+
+    def broke(self) -> None:
+        """It cannot go on, through no fault of the client's or the upstream's."""
+        if self._done:
+            return
+        self._relay.errors[ErrorType.PROXY_ERROR] += 1
+        if self._head_written:
+            self._client.break_off()
+        else:
+            self._answer(500, "an error of the proxy itself")
+        self._end(Outcome.UPSTREAM_FAILED, ErrorType.PROXY_ERROR)
+
+    def refuse(self, status: int, why: str) -> None:
+        """Do not forward the request, or its rest; answer it, unless an answer is under way."""
+        if self._done:
+            return
+        self._relay.errors[ErrorType.REQUEST_REFUSED] += 1
+        if self._head_written:
+            self._client.break_off()
+        else:
+            self._answer(status, why)
+        self._end(Outcome.UPSTREAM_FAILED, ErrorType.REQUEST_REFUSED)
+
+    # Ends.
+
+    async def _tunnel(self, client: ClientEnd, upstream: Response) -> None:
+        """The upstream agreed to leave HTTP: pass bytes both ways until both sides have ended."""
+        relay = self._relay
+        self._status = upstream.status
+        self._head_written = True
+        read = relay.config.observed_body_bytes > 0 and dialect_of(self._path) is not None
+
+        def sent(time_ns: int, data: bytes) -> None:
+            self._request_bytes += len(data)
+            if read:
+                self._put(Kind.REQUEST_BODY, time_ns, data)
+
+        def received(time_ns: int, data: bytes) -> None:
+            self._last_chunk_ns = time_ns
+            if self._first_chunk_ns is None:
+                self._first_chunk_ns = time_ns
+            self._response_bytes += len(data)
+            if read:
+                self._put(Kind.RESPONSE_BODY, time_ns, data)
+
+        relay.tunnels += 1
+        try:
+            await client.accept(upstream.upgraded)
+            to_upstream_ns = upstream.started_ns - self._request.received_ns - self._waited_ns
+            self._overhead_ns = to_upstream_ns + monotonic_ns() - upstream.head_ns
+            record = ResponseHead(upstream.status, headers.without_secrets(upstream.headers))
+            self._put(Kind.RESPONSE_HEAD, upstream.head_ns, encode_record(record))
+            await splice(client, upstream, sent, received, lambda: self._put(Kind.REQUEST_END, monotonic_ns(), b""))
+            upstream.hang_up()
+        except OSError:
+            self.client_left()
+        except HTTPError as exc:
+            relay.errors[_error_type(exc)] += 1
+            logger.warning("%s %s: %s", _text(self._request.method), self._path, exc)
+            self._end(Outcome.UPSTREAM_FAILED, _error_type(exc))
+        else:
+            self._end(Outcome.COMPLETE, None)
+        finally:
+            relay.tunnels -= 1
+            upstream.abort()
+            client.hang_up()
+
+    def _fail(self, error: HTTPError) -> None:
+        """Tell the client in its own dialect that the upstream failed; once the head is out, break off instead."""
+        self._relay.errors[_error_type(error)] += 1
+        if self._head_written:
+            logger.warning("%s %s: %s", _text(self._request.method), self._path, error)
+            self._client.break_off()
+        else:
+            status = 504 if isinstance(error, UpstreamTimeout) else 502
+            logger.warning("%s %s: %s, answered %d", _text(self._request.method), self._path, error, status)
+            self._answer(status, str(error))
+        self._end(Outcome.UPSTREAM_FAILED, _error_type(error))
+
+    def _answer(self, status: int, why: str) -> None:
+        dialect = dialects.find(_text(self._request.method), self._path)
+        message = f"otel-agentperf: {why}"
+        body = dialect.error_body(status, message) if dialect else dialects.plain_error_body(status, message)
+        self._status = status
+        self._head_written = True
+        fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        self._client.respond(status, fields)
+        self._client.send(b"" if self.is_head else body, True)
+
+    def _end(self, outcome: str, error_type: str | None) -> None:
+        if self._done:
+            return
+        self._done = True
+        relay = self._relay
+        relay.inflight -= 1
+        self._disarm()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._tunneling is not None and self._tunneling is not asyncio.current_task():
+            self._tunneling.cancel()
+        if outcome != Outcome.COMPLETE and self._connection is not None:
+            self._connection.close()
+        relay.outcomes[outcome] += 1
+        if self._status is not None:
+            relay.statuses[self._status] += 1
+        relay.sink.end(
+            self._call,
+            monotonic_ns(),
+            End(
+                outcome=outcome,
+                error_type=error_type,
+                status=self._status,
+                request_bytes=self._request_bytes,
+                response_bytes=self._response_bytes,
+                sent_ns=self.sent_ns,
+                upload_ns=self._upload_ns,
+                first_chunk_ns=self._first_chunk_ns,
+                last_chunk_ns=self._last_chunk_ns,
+                overhead_ns=self._overhead_ns,
+                dropped_frames=self._dropped,
+                unread_bytes=self._unread,
+            ),
+        )
+
+    # Limits of time, where some are set.
+
+    def _arm(self, limit_s: float | None, why: str) -> None:
+        self._disarm()
+        if limit_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(limit_s, self._too_late, f"{why} for {limit_s:g} s")
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_late(self, why: str) -> None:
+        self._timer = None
+        if self._connection is not None and self._connection.reading_paused:
+            # It is the client that does not read.
+            self._arm(self._relay.config.silence_timeout_s, "the upstream has fallen silent")
+        elif not self._done:
+            self._fail(UpstreamTimeout(why))
+
+    # To the observer.
+
+    def _observe(self, kind: Kind, direction: int, time_ns: int, part: bytes) -> None:
+        observed = self._observed[direction]
+        room = self._relay.config.observed_body_bytes - observed
+        if len(part) > room:
+            self._unread += len(part) - room
+            part = part[:room]
+            if not part:
+                return
+        self._observed[direction] = observed + len(part)
+        self._put(kind, time_ns, part)
+
+    def _put(self, kind: Kind, time_ns: int, payload: bytes) -> None:
+        if not self._relay.sink.put(kind, self._call, time_ns, payload):
+            self._dropped += 1
+
+
+class RandomBytes:
+    """Random bytes, some thousand per system call."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def __call__(self, size: int) -> bytes:
+        """So many, never given before."""
+        at = self._at
+        if at + size > len(self._bytes):
+            self._bytes = os.urandom(_RANDOM_BYTES)
+            at = 0
+        self._at = at + size
+        return self._bytes[at : at + size]
+
+
+def _text(method: bytes) -> str:
+    return method.decode("latin-1")
+
+
+def _host(request: RequestHead) -> bytes:
+    return next((value for name, value in request.headers if name == b"host"), b"")
+
+
+def _error_type(error: Any) -> str:
+    if isinstance(error, UpstreamTimeout):
+        return ErrorType.UPSTREAM_TIMEOUT
+    if isinstance(error, ConnectError):
+        return ErrorType.UPSTREAM_CONNECT
+    return ErrorType.UPSTREAM_PROTOCOL if isinstance(error, ProtocolError) else ErrorType.UPSTREAM_RESET
