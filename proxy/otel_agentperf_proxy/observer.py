@@ -16,7 +16,7 @@ import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agentperf.semconv import WEBSOCKET
-from otel_agentperf_proxy.calls import Call
+from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.dialects import MessageCache
@@ -372,6 +372,7 @@ class Observer:
             span_id=opened.span_id,
             parent_span_id=opened.parent_span_id,
             identity_key=opened.identity_key,
+            client=header(opened.headers, b"user-agent") or "",
         )
         call.placement = placement
         run = placement.run

@@ -5,7 +5,8 @@ Pure: no I/O, no clock, no SDK. `agents` reads explicit identities, `rules` find
 """
 
 from otel_agentperf_proxy.trajectory.agents import identify, identity_key
-from otel_agentperf_proxy.trajectory.linker import Linker, Placement
+from otel_agentperf_proxy.trajectory.linker import Linker
+from otel_agentperf_proxy.trajectory.placement import Placement
 from otel_agentperf_proxy.trajectory.state import Run
 from otel_agentperf_proxy.trajectory.tools import ToolSpan
 

@@ -9,7 +9,8 @@ Pure and quick (microseconds): the relay calls `identify` for every request befo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
+from urllib.parse import unquote
 
 import msgspec
 
@@ -40,13 +41,24 @@ class AgentRule:
     request_class: bytes | None = None
     """The kind of request, one word."""
     metadata: bytes | None = None
-    """JSON object whose `request_kind` is the kind of request."""
+    """JSON object whose `request_kind` is the kind of request, and whose `turn_id` names the user request."""
     turn_classes: frozenset[bytes] = frozenset()
     """Kinds that are turns; any other kind told is an auxiliary call."""
+    summarizing: bytes | None = None
+    """Present on a request for a summary of the conversation, whatever it says."""
+    compacted: bytes | None = None
+    """Present on a request whose conversation was compacted."""
+    window: bytes | None = None
+    """Ends with `:n`, n compactions so far."""
+    prompt: bytes | None = None
+    """The user request that the call works on."""
+    final: bytes | None = None
+    """`true` on the last call of the session."""
 
 
 RULES: Final = (
-    # Claude Code 2.1.197 (captured); the hints are sent from 2.1.273 on with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1.
+    # Claude Code 2.1.197 (captured); the hints from 2.1.273 on, with CLAUDE_CODE_GATEWAY_HINT_HEADERS=1, and the
+    # prompt's id from 2.1.283 on, from its documentation of the protocol for gateways.
     AgentRule(
         agent_name="claude-code",
         session=(b"x-claude-code-session-id",),
@@ -56,6 +68,9 @@ RULES: Final = (
         durations=b"x-claude-code-prev-tool-durations",
         request_class=b"x-claude-code-request-class",
         turn_classes=frozenset((b"main", b"subagent", b"workflow")),
+        summarizing=b"x-claude-code-compaction",
+        compacted=b"x-claude-code-context-compacted",
+        prompt=b"x-claude-code-prompt-id",
     ),
     # Codex 0.169.0 (captured). x-client-request-id repeats the thread's id: it names no request.
     AgentRule(
@@ -67,6 +82,7 @@ RULES: Final = (
         agent_type=b"x-openai-subagent",
         metadata=b"x-codex-turn-metadata",
         turn_classes=frozenset((b"turn",)),
+        window=b"x-codex-window-id",
     ),
     # opencode 1.18.33 (captured); each agent has a session of its own. x-opencode-session goes to some providers only.
     AgentRule(
@@ -76,7 +92,7 @@ RULES: Final = (
         parent=b"x-parent-session-id",
     ),
     # NVIDIA Dynamo's agent headers, from its documentation.
-    AgentRule(session=(b"x-dynamo-session-id",), parent=b"x-dynamo-parent-session-id"),
+    AgentRule(session=(b"x-dynamo-session-id",), parent=b"x-dynamo-parent-session-id", final=b"x-dynamo-session-final"),
     # The same names as opencode and Codex without their User-Agent: forks and plugins. pi 0.73.1 sends `session_id`
     # (responses only).
     AgentRule(
@@ -91,13 +107,22 @@ RULES: Final = (
 """The rules, in the order in which they are tried."""
 
 _USER_AGENT: Final = b"user-agent"
+_COMPACTION: Final = b"compaction"
+"""The kind of a request for a summary, as Claude Code and Codex both call it."""
+
+
+_HEADER_FIELDS: Final = (
+    *("agent", "parent", "agent_type", "durations", "request_class", "metadata"),
+    *("summarizing", "compacted", "window", "prompt", "final"),
+)
+"""Fields of a rule that name a header."""
 
 
 def _known_names() -> dict[bytes, bytes]:
     """Each header that a rule reads, in its spellings with `-` and with `_`, to the name the rule uses."""
     names: dict[bytes, bytes] = {}
     for rule in RULES:
-        told = (rule.agent, rule.parent, rule.agent_type, rule.durations, rule.request_class, rule.metadata)
+        told = (getattr(rule, name) for name in _HEADER_FIELDS)
         for name in (*rule.session, *(name for name in told if name is not None)):
             names[name] = name
             names[name.replace(b"-", b"_")] = name
@@ -109,6 +134,7 @@ _NAMES: Final = _known_names()
 
 class _TurnMetadata(msgspec.Struct):
     request_kind: str | None = None
+    turn_id: str | None = None
 
 
 _decode_metadata: Final = msgspec.json.Decoder(_TurnMetadata).decode
@@ -140,8 +166,8 @@ def identify(headers: Headers, tags: Mapping[str, str]) -> Identity | None:
         parent_id=own.parent_id or tags.get("parent.id"),
         agent_name=own.agent_name if own.is_subagent else tags.get("agent.name") or own.agent_name,
         session_id=own.session_id,
-        auxiliary=own.auxiliary,
-        tool_durations_s=own.tool_durations_s,
+        session_only=own.session_only,
+        **own.hints,
     )
 
 
@@ -155,6 +181,18 @@ def trajectory_key(tenant: str, trajectory_id: str) -> str:
     return f"{tenant}/{trajectory_id}"
 
 
+class _Hints(TypedDict):
+    """What headers say of the call, beyond whose it is; see `Identity`."""
+
+    auxiliary: bool
+    tool_durations_s: tuple[tuple[str, float], ...]
+    segment: int | None
+    summarizes: bool
+    compacted: bool
+    run_key: str | None
+    final: bool
+
+
 @dataclass(slots=True)
 class _Own:
     """What an agent's headers say."""
@@ -163,8 +201,9 @@ class _Own:
     agent_id: str
     parent_id: str | None
     agent_name: str | None
-    auxiliary: bool
-    tool_durations_s: tuple[tuple[str, float], ...]
+    session_only: bool
+    """No agent was named in the session, neither this one nor its parent."""
+    hints: "_Hints"
 
     @property
     def is_subagent(self) -> bool:
@@ -191,7 +230,7 @@ def _apply(rule: AgentRule, session: str, found: Mapping[bytes, bytes]) -> _Own:
     kind = _id(found.get(rule.agent_type)) if rule.agent_type and parent else None
     if name and kind:
         name = f"{name}/{kind}"
-    return _Own(session, own, parent, name, _auxiliary(rule, found), _durations(rule, found))
+    return _Own(session, own, parent, name, agent is None and parent is None, _hints(rule, found))
 
 
 def _under_launcher(launcher: str, tags: Mapping[str, str], own: _Own | None) -> Identity:
@@ -212,8 +251,7 @@ def _under_launcher(launcher: str, tags: Mapping[str, str], own: _Own | None) ->
         parent_id=parent,
         agent_name=name or own.agent_name,
         session_id=own.session_id,
-        auxiliary=own.auxiliary,
-        tool_durations_s=own.tool_durations_s,
+        **own.hints,
     )
 
 
@@ -227,14 +265,32 @@ def _user_agent(headers: Headers) -> bytes:
     return next((value for name, value in headers if name == _USER_AGENT), b"")
 
 
-def _auxiliary(rule: AgentRule, found: Mapping[bytes, bytes]) -> bool:
+def _hints(rule: AgentRule, found: Mapping[bytes, bytes]) -> _Hints:
     kind = found.get(rule.request_class) if rule.request_class else None
-    if kind is None and rule.metadata and (metadata := found.get(rule.metadata)):
+    run_key = _id(found.get(rule.prompt)) if rule.prompt else None
+    if rule.metadata and (metadata := found.get(rule.metadata)):
         try:
-            kind = (_decode_metadata(metadata).request_kind or "").encode()
+            told = _decode_metadata(metadata)
         except (msgspec.DecodeError, UnicodeError):
-            return False
-    return bool(kind) and kind not in rule.turn_classes
+            pass
+        else:
+            kind = kind or (told.request_kind or "").encode()
+            run_key = run_key or told.turn_id
+    summarizes = rule.summarizing in found or kind == _COMPACTION
+    return {
+        "auxiliary": summarizes or (bool(kind) and kind not in rule.turn_classes),
+        "tool_durations_s": _durations(rule, found),
+        "segment": _window(found.get(rule.window)) if rule.window else None,
+        "summarizes": summarizes,
+        "compacted": rule.compacted in found,
+        "run_key": run_key,
+        "final": rule.final is not None and found.get(rule.final, b"").strip().lower() == b"true",
+    }
+
+
+def _window(value: bytes | None) -> int | None:
+    number = (value or b"").rpartition(b":")[2]
+    return int(number) if number.isdigit() and len(number) < 6 else None
 
 
 def _durations(rule: AgentRule, found: Mapping[bytes, bytes]) -> tuple[tuple[str, float], ...]:
@@ -246,5 +302,5 @@ def _durations(rule: AgentRule, found: Mapping[bytes, bytes]) -> tuple[tuple[str
         name, _, millis = part.strip().rpartition("=")
         # Digits only: `float` would also take "nan" and "inf".
         if name and millis.isascii() and millis.isdigit() and len(millis) < 12:
-            told.append((name, int(millis) / 1000))
+            told.append((unquote(name), int(millis) / 1000))
     return tuple(told)

@@ -3,57 +3,43 @@
 An explicit identity (launcher, header, body) names the trajectory; without one the rules of `rules.RULES` look for the
 trajectory that the call continues, and when none can tell it is a new root. Within the trajectory the call is another
 attempt of the last turn, or the next turn of the open run, or the first turn of a new run, or an auxiliary call that
-belongs to the session but is no turn.
+belongs to the session but is no turn. Under the id of a session that names no agents, sub-agents are told apart by the
+same rules.
 
 A run whose turn ended without tool calls has its final answer. It stays open for a moment, because a replay of
 recorded history may go on with the recorded tool call whatever the model answered; it closes with the next user
 request, or after `close_grace_s`.
 """
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from otel_agentperf import semconv
+from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Identity, RequestFacts, ResponseFacts
-from otel_agentperf_proxy.trajectory import history, rules
+from otel_agentperf_proxy.trajectory import beside, history, kinship, rules
 from otel_agentperf_proxy.trajectory.agents import identity_key as key_of
 from otel_agentperf_proxy.trajectory.agents import trajectory_key
+from otel_agentperf_proxy.trajectory.placement import Placement
 from otel_agentperf_proxy.trajectory.rules import Call
-from otel_agentperf_proxy.trajectory.runs import Runs, can_continue, is_new_request
-from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, Turn, derived_id
-from otel_agentperf_proxy.trajectory.tools import ToolSpan, is_assistant, take_results, text_tail, tool_span_id
+from otel_agentperf_proxy.trajectory.runs import Runs, can_continue, is_compacted, is_new_request
+from otel_agentperf_proxy.trajectory.state import (
+    MAX_ARGUMENTS,
+    NEAR_NS,
+    TELLING_CHARS,
+    Asked,
+    Run,
+    State,
+    Trajectory,
+    Turn,
+    derived_id,
+)
+from otel_agentperf_proxy.trajectory.tools import is_assistant, take_results, text_tail
 
 _CHANGING_TAGS: Final = frozenset(("phase", "level", "outcome", "trajectory.final"))
 """Launcher tags that may change while one agent works."""
-
-
-@dataclass(slots=True)
-class Placement:
-    """Where a call belongs."""
-
-    run: Run
-    source: str
-    """The rule that decided, one of `semconv.Source`."""
-    confidence: float
-    segment_index: int
-    turn_index: int | None
-    """None for auxiliary calls."""
-    turn_id: str
-    kind: str
-    attempt_index: int
-    first_attempt: tuple[bytes, bytes] | None
-    """Trace id and span id of the turn's first attempt, for attempts above 0."""
-    shared_prefix_bytes: int | None
-    """Bytes of the leading messages that the trajectory's previous turn sent too; None for auxiliary calls."""
-    trajectory: Trajectory = field(repr=False)
-    turn: Turn | None = field(repr=False)
-    finished_tools: list[ToolSpan] = field(default_factory=list)
-    closed_runs: list[Run] = field(default_factory=list)
-    """Runs (or parts of runs, at a change of trace) that this call ended: their root spans can be written."""
-    opened_run: bool = False
-    """The call opened its run, or moved it to a new trace."""
-    finished: bool = False
 
 
 class Linker:
@@ -95,6 +81,7 @@ class Linker:
         span_id: bytes,
         parent_span_id: bytes | None,
         identity_key: str | None,
+        client: str = "",
     ) -> Placement:
         """Place a call whose request was read. Every placement must be given to `finish` once.
 
@@ -106,6 +93,7 @@ class Linker:
             span_id: of the call's own span.
             parent_span_id: the client's span, when the client sent a context.
             identity_key: the key under which the relay chose `trace_id`.
+            client: the User-Agent.
         """
         auxiliary = request.auxiliary or (identity is not None and identity.auxiliary)
         if identity is None and request.session_id:
@@ -115,17 +103,31 @@ class Linker:
                 parent_id=tags.get("parent.id"),
                 agent_name=tags.get("agent.name"),
                 session_id=request.session_id,
+                session_only=True,
             )
         scope = tuple(sorted((name, value) for name, value in tags.items() if name not in _CHANGING_TAGS))
-        chain = b"" if auxiliary else history.chain(tenant, request.messages)
+        chain = history.chain(tenant, request.messages)
         call = Call(
-            tenant, scope, request, chain, identity, tags, t0_ns, trace_id, span_id, parent_span_id, identity_key
+            tenant,
+            scope,
+            request,
+            chain,
+            identity,
+            tags,
+            t0_ns,
+            trace_id,
+            span_id,
+            parent_span_id,
+            identity_key,
+            sys.intern(client),
         )
 
         link = self._link(call, auxiliary)
         closed: list[Run] = []
         if link is None:
             link = self._new_root(call, auxiliary, closed)
+        elif link.trajectory.auxiliary:
+            link = self._take_over(link, call)
         placement = self._attach_auxiliary(call, link) if auxiliary else self._take_turn(call, link)
         placement.closed_runs[:0] = closed
 
@@ -156,18 +158,25 @@ class Linker:
         if trajectory.forgotten:
             return []
         self._state.touch(trajectory, end_ns)
+        if placement.summarizes and status == semconv.Status.OK and response is not None:
+            trajectory.compacting = turn is None
+            if not trajectory.explicit:
+                self._state.set_summary(trajectory, response.lines)
         if turn is None:
             if trajectory.done_ns is None:
                 run.last_activity_ns = max(run.last_activity_ns, end_ns)
+            if trajectory.auxiliary:
+                self._runs.wait_for_root(trajectory)
+                return []
             return [] if can_continue(trajectory) else self._runs.close(trajectory)
         run.last_activity_ns = max(run.last_activity_ns, end_ns)
         if status == semconv.Status.OK and str(run.tags.get("trajectory.final", "")).lower() == "true":
             # The launcher says that nobody will run the tools of this answer.
             turn.waiting = ()
             for asking in tuple(trajectory.asking):
-                self._state.answered(trajectory, asking)
+                self._state.answered(asking)
         if turn.waiting:
-            self._state.ask(trajectory, turn)
+            self._state.ask(turn)
         elif (
             status == semconv.Status.OK
             and not trajectory.asking
@@ -185,6 +194,12 @@ class Linker:
             if trajectory.done_ns is None or trajectory.done_ns + self._grace_ns > now_ns:
                 break
             closed += self._runs.close(trajectory)
+        for trajectory in tuple(state.beside.values()):
+            if trajectory.last_activity_ns + NEAR_NS > now_ns:
+                break
+            if not trajectory.inflight:
+                closed += self._runs.close(trajectory)
+        state.expire_openings(now_ns)
         for trajectory in state.idle_before(state.open, now_ns - self._idle_limit_ns):
             closed += self._runs.close(trajectory)
         for trajectory in state.idle_before(state.trajectories, now_ns - self._forget_after_ns):
@@ -194,9 +209,8 @@ class Linker:
     def close_all(self) -> list[Run]:
         """Close every open run, for the end of the process."""
         state = self._state
-        return [
-            run for trajectory in (*state.done.values(), *state.open.values()) for run in self._runs.close(trajectory)
-        ]
+        left = (*state.beside.values(), *state.done.values(), *state.open.values())
+        return [run for trajectory in left for run in self._runs.close(trajectory)]
 
     def stats(self) -> dict[str, int]:
         """Counts for status and metrics.
@@ -209,7 +223,7 @@ class Linker:
         return {
             "trajectories": len(state.trajectories),
             "active_trajectories": len(state.open),
-            "open_runs": len(state.open) + len(state.done),
+            "open_runs": len(state.open) + len(state.done) + len(state.beside),
             "inflight": self._inflight,
             "indexed_tool_calls": state.indexed_calls(),
             "evictions": state.evictions,
@@ -222,31 +236,53 @@ class Linker:
         identity = call.identity
         if identity is not None:
             known = self._state.trajectories.get(key_of(identity, call.tenant))
-            if known is not None and identity.agent_name:
+            if known is None:
+                return None
+            if identity.agent_name and (known.agent_name is None or "/" in identity.agent_name):
                 known.agent_name = identity.agent_name
-            return rules.Link(known, identity.source, 1.0) if known is not None else None
-        if auxiliary:
-            return None
-        for rule in rules.RULES:
+            if identity.session_only and not auxiliary:
+                inner = self._inside(call, known)
+                if call.session is not None:
+                    return inner
+            return rules.Link(known, identity.source, 1.0)
+        for rule in beside.RULES if auxiliary else rules.RULES:
             if link := rule(self._state, call):
                 return link
+        if not auxiliary and (other := beside.waiting_for_root(self._state, call)):
+            return rules.Link(other, semconv.Source.TEXT, 0.8)
+        return None
+
+    def _inside(self, call: Call, root: Trajectory) -> rules.Link | None:
+        """The sub-agent that the call is of, in a session that names no agents; None when it is a new one.
+
+        `call.session` is None afterwards when the call is the root's.
+        """
+        call.session = root.key
+        if root.nested:
+            for rule in rules.RULES:
+                if link := rule(self._state, call):
+                    return link
+        asked = kinship.asked_for(self._state, call)
+        if asked is None or not asked.telling:
+            call.session = None
         return None
 
     def _new_root(self, call: Call, auxiliary: bool, closed: list[Run]) -> rules.Link:
-        identity, state = call.identity, self._state
+        state, identity = self._state, call.identity if call.session is None else None
+        parent_id, agent_name, session_id = call.tags.get("parent.id"), call.tags.get("agent.name"), None
+        source, confidence = semconv.Source.NEW, 1.0
         if identity is not None:
-            key, source, confidence = key_of(identity, call.tenant), identity.source, 1.0
+            key, source = key_of(identity, call.tenant), identity.source
             trajectory_id = state.public_id(identity.trajectory_id, call.tenant)
             parent_id, agent_name, session_id = identity.parent_id, identity.agent_name, identity.session_id
             if parent_id == identity.trajectory_id:
                 parent_id = None
+        elif call.session is not None:
+            key, trajectory_id = self._names_inside(call.session, call)
         else:
-            # With the model's words in it, the conversation did begin somewhere that we could not tell; a request that
-            # could not be read may have held such.
-            begun = call.request.problem is not None or any(is_assistant(message) for message in call.request.messages)
-            source, confidence = semconv.Source.NEW, 0.5 if begun else 1.0
             key = trajectory_id = derived_id(16, call.trace_id.hex(), call.span_id.hex()).hex()
-            parent_id, agent_name, session_id = call.tags.get("parent.id"), call.tags.get("agent.name"), None
+            if _has_begun(call):
+                confidence = 0.5
         trajectory = Trajectory(
             key=key,
             id=trajectory_id,
@@ -255,27 +291,63 @@ class Linker:
             source=source,
             confidence=confidence,
             scope=call.scope,
+            client=call.client,
             agent_name=agent_name,
             session_id=session_id,
+            session=call.session,
             auxiliary=auxiliary and identity is None,
         )
         if parent_id is not None:
             self._under_parent(trajectory, parent_id)
+        elif not auxiliary and source != semconv.Source.LAUNCHER:
+            self._look_for_parent(trajectory, call)
         if evicted := state.add(trajectory):
             closed += self._runs.close(evicted)
             state.forget(evicted)
-        return rules.Link(trajectory, source, confidence)
+        if trajectory.auxiliary:
+            state.set_openings(trajectory, beside.all_texts(call.request.messages), call.t0_ns)
+        return rules.Link(trajectory, trajectory.source, trajectory.confidence)
+
+    def _names_inside(self, session: str, call: Call) -> tuple[str, str]:
+        """Key and id for a sub-agent that calls under its session's id: they follow from its task."""
+        state = self._state
+        root = state.trajectories[session]
+        root.nested += 1
+        task = beside.last_text(call.request.messages).hex()[:8]
+        count, name = 1, task
+        while f"{session}/{name}" in state.trajectories:
+            count += 1
+            name = f"{task}-{count}"
+        return f"{session}/{name}", f"{root.id}/{name}"
+
+    def _take_over(self, link: rules.Link, call: Call) -> rules.Link:
+        """A root is found for an auxiliary call that stood alone: they become one trajectory."""
+        trajectory, state = link.trajectory, self._state
+        state.set_openings(trajectory, b"")
+        state.beside.pop(trajectory.key, None)
+        state.open[trajectory.key] = trajectory
+        trajectory.auxiliary = False
+        if trajectory.parent_id is None and self._look_for_parent(trajectory, call):
+            return rules.Link(trajectory, trajectory.source, trajectory.confidence)
+        return link
+
+    def _look_for_parent(self, trajectory: Trajectory, call: Call) -> bool:
+        """Find the tool call that asked for a new conversation; whether it tells."""
+        asked = kinship.asked_for(self._state, call)
+        if asked is None:
+            return False
+        kinship.suspect(trajectory, asked)
+        if asked.telling and not trajectory.explicit:
+            trajectory.source, trajectory.confidence = semconv.Source.SUB_AGENT, kinship.LIKELY
+        return asked.telling
 
     def _under_parent(self, trajectory: Trajectory, parent_id: str) -> None:
         parent = self._state.trajectories.get(trajectory_key(trajectory.tenant, parent_id))
         if parent is None:
             trajectory.parent_id, trajectory.depth = parent_id, 1
             return
-        trajectory.parent_id, trajectory.depth = parent.id, parent.depth + 1
-        waiting = [(turn, position) for turn in parent.asking for position, _ in enumerate(turn.waiting)]
-        if len(waiting) == 1:
-            turn, position = waiting[0]
-            trajectory.parent_link = (turn.run.trace_id, tool_span_id(turn, position))
+        waiting = [Asked(turn, position, True) for turn in parent.asking for position, _ in enumerate(turn.waiting)]
+        kinship.adopt(trajectory, parent, waiting[0] if len(waiting) == 1 else None)
 
     # --- The turn --------------------------------------------------------------------------------------------------
 
@@ -283,6 +355,12 @@ class Linker:
         trajectory = link.trajectory
         run = trajectory.run or trajectory.latest_run
         opened = run is None
+        if link.source == semconv.Source.TEXT:
+            self._state.set_openings(trajectory, b"")
+        finished = []
+        if any(message.tool_results for message in call.request.messages):
+            # A summary that is wanted in the middle of the work brings the results that the next turn will not.
+            finished = take_results(self._state, trajectory, call.request.messages, call.chain, call.t0_ns, ())
         return Placement(
             run=run or self._runs.open(trajectory, call, link),
             source=link.source,
@@ -294,8 +372,10 @@ class Linker:
             attempt_index=0,
             first_attempt=None,
             shared_prefix_bytes=None,
+            summarizes=_summarizes(call),
             trajectory=trajectory,
             turn=None,
+            finished_tools=finished,
             opened_run=opened,
         )
 
@@ -303,23 +383,32 @@ class Linker:
         trajectory, last = link.trajectory, link.trajectory.turn
         run = trajectory.run
         if run is not None and last is not None and rules.is_retry(last, call.chain):
-            return self._retry(trajectory, last, run, link)
+            return self._retry(call, last, run, link)
 
         messages = call.request.messages
         shared = history.shared(trajectory.chain, call.chain)
         waited = bool(trajectory.asking)
-        told = call.identity.tool_durations_s if call.identity is not None else ()
-        if not waited and self._is_compacted(trajectory, call, shared):
+        identity = call.identity
+        compacted = is_compacted(trajectory, call, link, shared, waited)
+        if identity is not None and identity.segment is not None:
+            trajectory.segment = identity.segment
+        elif compacted:
             trajectory.segment += 1
+        told = identity.tool_durations_s if identity is not None else ()
         finished = take_results(self._state, trajectory, messages, call.chain, call.t0_ns, told)
+        if trajectory.children:
+            kinship.confirm(trajectory, messages[shared:])
 
         closed: list[Run] = []
         before = trajectory.latest_run
-        if run is not None and is_new_request(trajectory, run, messages, shared, waited or bool(finished)):
+        tools_between = waited or bool(finished)
+        if run is not None and is_new_request(trajectory, run, call, shared, tools_between, compacted):
             closed += self._runs.close(trajectory)
             run = None
         if run is None:
             run = self._runs.open(trajectory, call, link)
+            if not trajectory.explicit and not beside.may_have_come(self._state, call):
+                self._state.set_openings(trajectory, beside.last_text(messages), call.t0_ns)
         else:
             part, run = run, self._runs.go_on(trajectory, run, call)
             if run is not part:
@@ -327,6 +416,7 @@ class Linker:
 
         context = (run.trace_id if call.parent_span_id is None else call.trace_id, call.span_id)
         turn = Turn(
+            trajectory=trajectory,
             turn_id=call.span_id.hex(),
             turn_index=trajectory.turns,
             run=run,
@@ -335,8 +425,14 @@ class Linker:
             context=context,
             shared_bytes=sum(message.size for message in messages[:shared]),
             text_tail=text_tail(messages),
+            stored=call.request.dialect == _STORING_DIALECT,
         )
         trajectory.turns += 1
+        trajectory.compacting = False
+        if identity is not None and identity.run_key is not None:
+            trajectory.run_key = identity.run_key
+        if trajectory.summary and link.source == semconv.Source.SUMMARY:
+            self._state.set_summary(trajectory, b"")
         run.turn_count += 1
         self._remember(trajectory, turn, call.chain)
         return Placement(
@@ -350,6 +446,7 @@ class Linker:
             attempt_index=0,
             first_attempt=None,
             shared_prefix_bytes=turn.shared_bytes,
+            summarizes=_summarizes(call),
             trajectory=trajectory,
             turn=turn,
             finished_tools=finished,
@@ -357,9 +454,10 @@ class Linker:
             opened_run=run is not before,
         )
 
-    def _retry(self, trajectory: Trajectory, turn: Turn, run: Run, link: rules.Link) -> Placement:
+    def _retry(self, call: Call, turn: Turn, run: Run, link: rules.Link) -> Placement:
+        trajectory = link.trajectory
         if turn in trajectory.asking:
-            self._state.answered(trajectory, turn)
+            self._state.answered(turn)
         turn.status = None
         turn.attempts += 1
         return Placement(
@@ -373,6 +471,7 @@ class Linker:
             attempt_index=turn.attempts - 1,
             first_attempt=turn.context,
             shared_prefix_bytes=turn.shared_bytes,
+            summarizes=_summarizes(call),
             trajectory=trajectory,
             turn=turn,
         )
@@ -386,9 +485,17 @@ class Linker:
             return
         turn.message_digest = response.message_digest
         turn.call_ids = frozenset(call.id for call in response.tool_calls if call.id)
+        trajectory, state = turn.trajectory, self._state
         if status != semconv.Status.CANCELLED or response.terminal:
-            # The arguments' text would be held for as long as the tool runs, and nothing here reads it.
+            # The arguments' text would be held for as long as the tool runs: marks are enough.
+            turn.arguments = _arguments(response)
             turn.waiting = tuple(replace(call, string_arguments=()) for call in response.tool_calls)
+        if trajectory.forgotten or turn is not trajectory.turn:
+            return
+        if not turn.waiting:
+            state.set_said(trajectory, response.lines)
+        if turn.stored and response.id and not trajectory.explicit:
+            state.index_response(turn, response.id)
 
     def _remember(self, trajectory: Trajectory, turn: Turn, chain: bytes) -> None:
         indexed = not trajectory.explicit
@@ -400,16 +507,30 @@ class Linker:
         if indexed:
             self._state.index_end(trajectory)
 
-    def _is_compacted(self, trajectory: Trajectory, call: Call, shared: int) -> bool:
-        """Whether the agent goes on with a summary in place of its history.
 
-        Only told where the agent itself names its session and the call is its own (it has tools, and no tool of the
-        previous turn is still running): then nothing is left of a longer history.
-        """
-        return (
-            trajectory.source == semconv.Source.HEADER
-            and not trajectory.turns_inflight
-            and shared == 0
-            and call.request.tool_count > 0
-            and 0 < len(call.request.messages) < history.length(trajectory.chain)
-        )
+_STORING_DIALECT: Final = "openai.responses"
+"""Where a request can name the response that it continues."""
+
+
+def _has_begun(call: Call) -> bool:
+    """Whether the conversation did begin before this call, somewhere that we could not tell: the model's words are in
+    it, or the server holds it, or it could not be read and may hold such."""
+    return (
+        call.request.problem is not None
+        or semconv.GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID in call.request.attributes
+        or any(is_assistant(message) for message in call.request.messages)
+    )
+
+
+def _summarizes(call: Call) -> bool:
+    return call.request.summarizes or (call.identity is not None and call.identity.summarizes)
+
+
+def _arguments(response: ResponseFacts) -> tuple[tuple[bytes, int, bool], ...]:
+    found = [
+        (marks.mark(text), position, len(text.strip()) >= TELLING_CHARS)
+        for position, call in enumerate(response.tool_calls)
+        for text in call.string_arguments
+        if text.strip()
+    ]
+    return tuple(found[:MAX_ARGUMENTS])

@@ -1,22 +1,34 @@
 """Which trajectory a call without explicit identity continues: small functions, tried in order.
 
 The first answer counts. A rule answers with a link, or with None when it cannot tell. When no rule can, the call starts
-a new root: a wrong link is worse than none. Candidates with other launcher tags than the call are never considered.
+a new root: a wrong link is worse than none. Candidates with other launcher tags than the call, or of another session,
+are never considered.
+
+`RULES` are for turns; what an auxiliary call belongs to is told in `beside`, who started a sub-agent in `kinship`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from otel_agentperf import semconv
+from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Identity, Message, RequestFacts
 from otel_agentperf_proxy.trajectory import history
 from otel_agentperf_proxy.trajectory.state import State, Trajectory, Turn
 from otel_agentperf_proxy.trajectory.tools import is_assistant
 
+_T = TypeVar("_T")
+
 FAILED: Final = frozenset((semconv.Status.ERROR, semconv.Status.CANCELLED, semconv.Status.TRUNCATED))
 """Outcomes of an attempt after which the same messages are a retry."""
+
+MAX_CANDIDATES: Final = 256
+"""More trajectories with the very same messages are not compared one by one: their tool calls may tell them apart."""
+
+SUMMARY_MESSAGES: Final = 16
+"""A summary stands at most so far from the start of the conversation that goes on with it."""
 
 
 @dataclass(slots=True)
@@ -35,6 +47,14 @@ class Call:
     span_id: bytes
     parent_span_id: bytes | None
     identity_key: str | None
+    client: str = ""
+    """The User-Agent."""
+    session: str | None = None
+    """Key of the session whose unnamed agents are the candidates."""
+
+    def may_be_of(self, trajectory: Trajectory) -> bool:
+        """Whether nothing that the client said speaks against it."""
+        return trajectory.scope == self.scope and trajectory.session == self.session
 
 
 class Link(NamedTuple):
@@ -46,7 +66,11 @@ class Link(NamedTuple):
 
 
 def is_retry(turn: Turn, chain: bytes) -> bool:
-    """Whether a request is another attempt of the turn: the same messages after a failure."""
+    """Whether a request is another attempt of the turn: the same messages after a failure.
+
+    Whether it is streamed does not matter (Claude Code 2.1 sends a dropped stream's request again without), nor do
+    reasoning items, which are no messages (Codex 0.169 adds the finished ones).
+    """
     return (
         turn.status in FAILED
         and turn.message_count == history.length(chain)
@@ -61,12 +85,22 @@ def by_retry(state: State, call: Call) -> Link | None:
     failed = [
         candidate
         for candidate in state.ending_with(end)
-        if candidate.scope == call.scope
+        if call.may_be_of(candidate)
         and candidate.run is not None
         and candidate.turn is not None
         and is_retry(candidate.turn, call.chain)
     ]
     return Link(failed[0], semconv.Source.PREFIX, 0.9) if len(failed) == 1 else None
+
+
+def by_response_id(state: State, call: Call) -> Link | None:
+    """The request names the response that it continues, the latest of its trajectory. From an earlier one a fork goes
+    off, which is a trajectory of its own."""
+    named = call.request.attributes.get(semconv.GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID)
+    if not isinstance(named, str):
+        return None
+    found = [turn.trajectory for turn in state.answered_by(call.tenant, named) if call.may_be_of(turn.trajectory)]
+    return Link(found[0], semconv.Source.RESPONSE_ID, 1.0) if len(found) == 1 else None
 
 
 def by_tool_call_id(state: State, call: Call) -> Link | None:
@@ -75,12 +109,13 @@ def by_tool_call_id(state: State, call: Call) -> Link | None:
     An id that looks random is enough. One that looks counted (`call_0`) may come from anywhere, so the request must
     also begin with the messages of the turn that asked, and hold all ids that its response emitted.
     """
-    ids = _last_result_ids(call.request.messages)
+    ids = last_result_ids(call.request.messages)
     sure: dict[str, Trajectory] = {}
     likely: dict[str, Trajectory] = {}
     for call_id in ids:
-        for trajectory, turn in state.waiting_for(call.tenant, call_id):
-            if trajectory.scope != call.scope:
+        for turn in _few(state.waiting_for(call.tenant, call_id)):
+            trajectory = turn.trajectory
+            if not call.may_be_of(trajectory):
                 continue
             if turn.chain_end and history.entry(call.chain, turn.message_count) == turn.chain_end:
                 if _looks_random(turn, call_id) or turn.call_ids <= _held_ids(call.request.messages):
@@ -98,20 +133,46 @@ def by_prefix(state: State, call: Call) -> Link | None:
     """The request begins with all messages of a trajectory's latest request and goes on from its response."""
     messages = call.request.messages
     for count in range(len(messages) - 1, 0, -1):
-        ends = [one for one in state.ending_with(history.entry(call.chain, count)) if one.scope == call.scope]
+        ends = [one for one in _few(state.ending_with(history.entry(call.chain, count))) if call.may_be_of(one)]
         if ends:
             # The longest match decides, also when it decides nothing: a shorter one would skip a turn.
-            return _continued(ends, messages[count:])
+            return _continued(ends, messages[:count], messages[count:])
     return None
+
+
+def by_summary(state: State, call: Call) -> Link | None:
+    """The request holds the summary that a trajectory was just given of its conversation: its next segment."""
+    found: dict[str, Trajectory] = {}
+    for message in call.request.messages[:SUMMARY_MESSAGES]:
+        near: dict[str, Trajectory] = {}
+        for line in marks.split(message.lines):
+            for candidate in _few(state.summarized_with(call.tenant, line)):
+                near[candidate.key] = candidate
+        found |= {
+            key: candidate
+            for key, candidate in near.items()
+            if call.may_be_of(candidate)
+            and candidate.client == call.client
+            and marks.holds(message.lines, candidate.summary)
+        }
+    if len(found) != 1:
+        return None
+    (trajectory,) = found.values()
+    return Link(trajectory, semconv.Source.SUMMARY, 0.9 if trajectory.compacting else 0.7)
 
 
 Rule = Callable[[State, Call], Link | None]
 
-RULES: Final[tuple[Rule, ...]] = (by_retry, by_tool_call_id, by_prefix)
+RULES: Final[tuple[Rule, ...]] = (by_retry, by_response_id, by_tool_call_id, by_prefix, by_summary)
 """The order in which the rules are tried."""
 
 
-def _continued(ends: Sequence[Trajectory], tail: Sequence[Message]) -> Link | None:
+def _few(candidates: Collection[_T]) -> Collection[_T]:
+    """The candidates when there are not too many of them."""
+    return candidates if len(candidates) <= MAX_CANDIDATES else ()
+
+
+def _continued(ends: Sequence[Trajectory], shared: Sequence[Message], tail: Sequence[Message]) -> Link | None:
     """Which of the trajectories with the same request got the response that `tail` begins with."""
     answered = is_assistant(tail[0])
     held = _held_ids(tail)
@@ -123,7 +184,7 @@ def _continued(ends: Sequence[Trajectory], tail: Sequence[Message]) -> Link | No
             continue
         if answered and turn.status == semconv.Status.ERROR:
             continue  # there was no answer to echo
-        if not answered and turn.status not in FAILED:
+        if not answered and turn.status not in FAILED and not _drops_answers(turn, shared):
             continue  # a client goes on from the answer that it got
         ids = bool(turn.call_ids) and turn.call_ids <= held
         text = turn.message_digest is not None and turn.message_digest == tail[0].digest
@@ -142,6 +203,13 @@ def _continued(ends: Sequence[Trajectory], tail: Sequence[Message]) -> Link | No
     return Link(candidate, semconv.Source.PREFIX_RECORDED, 0.5)
 
 
+def _drops_answers(turn: Turn, shared: Sequence[Message]) -> bool:
+    """Whether the client may have left out the answer that it got: harnesses that want a tool call in each answer do so
+    with one that holds none, and say what they want (mini-swe-agent 2.4). Only believed of a conversation that has
+    answers in it, which nobody else has."""
+    return not turn.call_ids and any(is_assistant(message) for message in shared)
+
+
 def _answers(messages: Sequence[Message]) -> int:
     """How many model answers the messages hold; neighbours are one answer."""
     count, inside = 0, False
@@ -151,7 +219,7 @@ def _answers(messages: Sequence[Message]) -> int:
     return count
 
 
-def _last_result_ids(messages: Sequence[Message]) -> list[str]:
+def last_result_ids(messages: Sequence[Message]) -> list[str]:
     """Ids of the tool results after the model's last answer."""
     ids: list[str] = []
     for message in reversed(messages):

@@ -1,14 +1,13 @@
 """The life of agent runs: when one begins, moves to a new trace, and ends, and with which ids."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from otel_agentperf import semconv
-from otel_agentperf_proxy.facts import Message
+from otel_agentperf_proxy.trajectory import history
 from otel_agentperf_proxy.trajectory.rules import FAILED, Call, Link
 from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, derived_id
-from otel_agentperf_proxy.trajectory.tools import is_text
+from otel_agentperf_proxy.trajectory.tools import is_assistant, is_text
 
 MAX_TRACE_AGE_NS: Final = 6 * 3600 * 10**9
 """A run older than this goes on in a new trace."""
@@ -22,20 +21,50 @@ def can_continue(trajectory: Trajectory) -> bool:
 
 
 def is_new_request(
-    trajectory: Trajectory, run: Run, messages: Sequence[Message], shared: int, tools_between: bool
+    trajectory: Trajectory, run: Run, call: Call, shared: int, tools_between: bool, compacted: bool
 ) -> bool:
     """Whether a turn begins another agent run while `run` is open.
 
     Args:
         shared: leading messages that the trajectory's previous request held too.
         tools_between: tool calls waited for results, or the request brings some.
+        compacted: the agent goes on with a summary in place of its history.
     """
     if run.turn_count == 0 or trajectory.turns_inflight:
         return False
+    told = call.identity.run_key if call.identity is not None else None
+    if told is not None and trajectory.run_key is not None:
+        return told != trajectory.run_key
+    if compacted:
+        return trajectory.done_ns is not None
+    messages = call.request.messages
     last = next((message for message in reversed(messages) if message.role not in _SYSTEM_ROLES), None)
     if trajectory.done_ns is not None:
         return not tools_between and (last is None or not last.tool_results)
     return last is not None and is_text(last) and not tools_between and shared < len(messages)
+
+
+def is_compacted(trajectory: Trajectory, call: Call, link: Link, shared: int, waited: bool) -> bool:
+    """Whether the agent goes on with a summary in place of its history.
+
+    Either the summary was told (by the request for it, or by the client), and the history is not continued. Or nothing
+    is left of a longer history, which is only believed where the agent itself names its session and the call is its
+    own: it has tools, and no tool of the previous turn is still running.
+    """
+    if link.source == semconv.Source.SUMMARY:
+        return True
+    if trajectory.turns_inflight or not call.request.messages:
+        return False
+    messages, length = call.request.messages, history.length(trajectory.chain)
+    if trajectory.compacting or (call.identity is not None and call.identity.compacted):
+        return shared < length or shared == len(messages) or not is_assistant(messages[shared])
+    return (
+        trajectory.source == semconv.Source.HEADER
+        and not waited
+        and shared == 0
+        and call.request.tool_count > 0
+        and len(messages) < length
+    )
 
 
 class Runs:
@@ -52,7 +81,7 @@ class Runs:
         run = Run(
             run_id=run_id,
             run_index=trajectory.runs,
-            trace_id=_own_trace(call, before, run_id, 0),
+            trace_id=_own_trace(trajectory, call, before, run_id, 0),
             root_span_id=derived_id(8, run_id, 0),
             parent_span_id=call.parent_span_id,
             trajectory_id=trajectory.id,
@@ -62,13 +91,14 @@ class Runs:
             source=link.source,
             confidence=link.confidence,
             session_id=trajectory.session_id,
-            identity_key=call.identity_key,
+            identity_key=call.identity_key if trajectory.session is None else None,
             started_ns=call.t0_ns,
             last_activity_ns=call.t0_ns,
             previous_run=(before.trace_id, before.root_span_id) if before else None,
             parent_link=None if before else trajectory.parent_link,
         )
         trajectory.runs += 1
+        trajectory.run_key = None
         _enter_trace(trajectory, run, 0, call.t0_ns)
         self._state.open[trajectory.key] = trajectory
         return run
@@ -93,7 +123,7 @@ class Runs:
         part = trajectory.trace_part + 1
         successor = replace(
             run,
-            trace_id=_own_trace(call, run, run.run_id, part),
+            trace_id=_own_trace(trajectory, call, run, run.run_id, part),
             root_span_id=derived_id(8, run.run_id, part),
             started_ns=call.t0_ns,
             turn_count=0,
@@ -104,6 +134,11 @@ class Runs:
         run.status = semconv.Status.OK
         _enter_trace(trajectory, successor, part, call.t0_ns)
         return successor
+
+    def wait_for_root(self, trajectory: Trajectory) -> None:
+        """The auxiliary call that is the whole trajectory has ended."""
+        self._state.open.pop(trajectory.key, None)
+        self._state.beside[trajectory.key] = trajectory
 
     def answered(self, trajectory: Trajectory, end_ns: int) -> None:
         """The open run gave its final answer."""
@@ -125,8 +160,8 @@ class Runs:
         else:
             run.status = semconv.Status.ABANDONED
         trajectory.run = trajectory.done_ns = None
-        self._state.open.pop(trajectory.key, None)
-        self._state.done.pop(trajectory.key, None)
+        for table in (self._state.open, self._state.done, self._state.beside):
+            table.pop(trajectory.key, None)
         if not can_continue(trajectory):
             self._state.forget(trajectory)
         return [run]
@@ -138,8 +173,9 @@ def _enter_trace(trajectory: Trajectory, run: Run, part: int, now_ns: int) -> No
     trajectory.spans_in_trace = 1
 
 
-def _own_trace(call: Call, before: Run | None, run_id: str, part: int) -> bytes:
-    """The forwarded trace, so that the call nests in it, unless an earlier run has that one already."""
-    if call.parent_span_id is not None or before is None or before.trace_id != call.trace_id:
+def _own_trace(trajectory: Trajectory, call: Call, before: Run | None, run_id: str, part: int) -> bytes:
+    """The forwarded trace, so that the call nests in it, unless another run has that one already."""
+    taken = trajectory.session is not None or (before is not None and before.trace_id == call.trace_id)
+    if call.parent_span_id is not None or not taken:
         return call.trace_id
     return derived_id(16, run_id, part, call.trace_id.hex())

@@ -5,20 +5,34 @@ Everything is scoped by tenant. Times are monotonic nanoseconds. Nothing holds m
 
 import hashlib
 from array import array
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, NamedTuple
 
 import xxhash
 
 from otel_agentperf import semconv
+from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import AttributeValue, ToolCall
-
-_Entry = TypeVar("_Entry")
+from otel_agentperf_proxy.trajectory.history import entry
+from otel_agentperf_proxy.trajectory.index import Index
 
 MAX_WAITING_TURNS: Final = 64
 """Turns of one trajectory whose tool calls wait for results at one time; past it the oldest are forgotten, counted."""
+
+MAX_ARGUMENTS: Final = 64
+"""String arguments of one turn's tool calls that a sub-agent is looked for by."""
+
+TELLING_CHARS: Final = 16
+"""An argument of fewer characters (`main.py`) may be anybody's first words."""
+
+MIN_ANSWER_BYTES: Final = 3 * marks.MARK_BYTES
+"""Marks of an answer that is looked for in other calls: one of fewer lines may be anybody's."""
+
+NEAR_NS: Final = 10 * 10**9
+"""An auxiliary call about the user's words and the agent's first call with them are no further apart. (opencode 1.18
+takes up to 4 s between the two.)"""
 
 MAX_SEEN_CALLS: Final = 1024
 """Tool calls of one trajectory that a later one is compared with; the oldest go first."""
@@ -59,10 +73,21 @@ class Run:
     was waiting there."""
 
 
-@dataclass(slots=True)
+class Asked(NamedTuple):
+    """A string argument of a tool call, which may be a sub-agent's task."""
+
+    turn: "Turn"
+    position: int
+    """Of the tool call among the turn's."""
+    telling: bool
+    """Long enough to tell by itself."""
+
+
+@dataclass(slots=True, eq=False)
 class Turn:
     """The facts of a turn that later calls are compared with."""
 
+    trajectory: "Trajectory"
     turn_id: str
     turn_index: int
     run: Run
@@ -74,6 +99,8 @@ class Turn:
     shared_bytes: int
     text_tail: int
     """Messages at the end of its request that are mere text; some harnesses say them anew, further down, each turn."""
+    stored: bool = False
+    """The server may hold the response, for a request that names it."""
     attempts: int = 1
     status: str | None = None
     """None while an attempt is in flight."""
@@ -83,6 +110,10 @@ class Turn:
     call_ids: frozenset[str] = frozenset()
     """Ids of all tool calls of the response."""
     message_digest: bytes | None = None
+    response_id: str | None = None
+    """By which a later request can name the response, where the server holds the history."""
+    arguments: tuple[tuple[bytes, int, bool], ...] = ()
+    """Mark, position of the tool call, and whether it is telling: of each string argument of the response's calls."""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +128,12 @@ class Trajectory:
     confidence: float
     scope: tuple[tuple[str, str], ...]
     """Launcher tags that do not change while one agent works: calls that differ in them never belong together."""
+    client: str = ""
+    """User-Agent of its first call: texts that two clients have in common tell nothing."""
     auxiliary: bool = False
-    """Holds nothing but one auxiliary call of an unknown agent."""
+    """Holds nothing but one auxiliary call of an unknown agent; a root with the same words may take it over."""
+    session: str | None = None
+    """Key of the session that the trajectory is part of, when a client names the session and not the agents in it."""
     parent_id: str | None = None
     depth: int = 0
     agent_name: str | None = None
@@ -114,6 +149,8 @@ class Trajectory:
     trace_started_ns: int = 0
     trace_part: int = 0
     """Traces that the open run went through before this one."""
+    run_key: str | None = None
+    """What the client calls the latest user request."""
     runs: int = 0
     turns: int = 0
     segment: int = 0
@@ -125,6 +162,22 @@ class Trajectory:
     """The latest turn."""
     chain: bytes = b""
     """Prefix chain of the latest turn's request."""
+    openings: bytes = b""
+    """Marks of the texts by which a root and the auxiliary calls beside it find each other, for some seconds."""
+    said: bytes = b""
+    """Marks of the lines of the latest answer without tool calls."""
+    summary: bytes = b""
+    """Marks of the lines of the latest summary of the conversation, until the agent goes on with it."""
+    compacting: bool = False
+    """A summary of the conversation was made since the latest turn."""
+    offering: Turn | None = None
+    """The turn whose calls were answered last; a sub-agent that works on by itself may still begin."""
+    asked: Asked | None = None
+    """The tool call that seems to have started this trajectory, until that is confirmed."""
+    children: "list[Trajectory]" = field(default_factory=list)
+    """Trajectories that seem to be this one's sub-agents, until that is confirmed."""
+    nested: int = 0
+    """Sub-agents that call under this trajectory's session."""
     asking: list[Turn] = field(default_factory=list)
     """Turns with waiting tool calls, oldest first."""
     seen_calls: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -154,9 +207,18 @@ class State:
         """Those whose open run gave its final answer, in the order of these answers."""
         self.evictions = 0
         self.forgotten_tool_calls = 0
+        self.beside: OrderedDict[str, Trajectory] = OrderedDict()
+        """Auxiliary calls of nobody known, in the order of their ends: a root may still take them over."""
         self._owners: dict[str, str] = {}
-        self._ends: dict[bytes, tuple[Trajectory, ...]] = {}
-        self._calls: dict[bytes, tuple[tuple[Trajectory, Turn], ...]] = {}
+        self._ends: Index[bytes, Trajectory] = Index()
+        self._nearly: Index[bytes, Trajectory] = Index()
+        self._calls: Index[bytes, Turn] = Index()
+        self._responses: Index[bytes, Turn] = Index()
+        self._arguments: Index[bytes, Asked] = Index()
+        self._openings: Index[bytes, Trajectory] = Index()
+        self._fresh: deque[tuple[int, bytes, Trajectory]] = deque()
+        self._answers: Index[bytes, Trajectory] = Index()
+        self._summaries: Index[bytes, Trajectory] = Index()
 
     def add(self, trajectory: Trajectory) -> Trajectory | None:
         """Remember a trajectory; returns the one that had to go for it."""
@@ -171,14 +233,27 @@ class State:
     def forget(self, trajectory: Trajectory) -> None:
         """Drop a trajectory from all tables."""
         trajectory.forgotten = True
-        for table in (self.trajectories, self.open, self.done):
+        for table in (self.trajectories, self.open, self.done, self.beside):
             table.pop(trajectory.key, None)
         if self._owners.get(trajectory.id) == trajectory.tenant:
             del self._owners[trajectory.id]
         self.unindex_end(trajectory)
+        self.set_openings(trajectory, b"")
+        self.set_said(trajectory, b"")
+        self.set_summary(trajectory, b"")
         for turn in trajectory.asking:
-            self._unindex_calls(trajectory, turn)
+            self._unindex_calls(turn)
+            self._withdraw(turn)
         trajectory.asking.clear()
+        if trajectory.offering is not None:
+            self._withdraw(trajectory.offering)
+            trajectory.offering = None
+        if trajectory.asked is not None:
+            trajectory.asked.turn.trajectory.children.remove(trajectory)
+            trajectory.asked = None
+        for child in trajectory.children:
+            child.asked = None
+        trajectory.children.clear()
 
     def public_id(self, verbatim: str, tenant: str) -> str:
         """The id as the client sent it, or with the tenant's mark while another tenant's trajectory bears it."""
@@ -192,46 +267,137 @@ class State:
             if trajectory.key in table:
                 table.move_to_end(trajectory.key)
 
+    # By the messages of the latest request.
+
     def index_end(self, trajectory: Trajectory) -> None:
-        """Make the trajectory findable by the chain of its latest turn."""
-        if trajectory.turn is not None and (end := trajectory.turn.chain_end):
-            self._ends[end] = (*self._ends.get(end, ()), trajectory)
+        """Make the trajectory findable by the messages of its latest request, and by the response to it."""
+        turn = trajectory.turn
+        if turn is not None and turn.chain_end:
+            self._ends.add(turn.chain_end, trajectory)
+            if turn.message_count > 2:
+                self._nearly.add(entry(trajectory.chain, turn.message_count - 1), trajectory)
 
     def unindex_end(self, trajectory: Trajectory) -> None:
-        """Undo `index_end`."""
-        if trajectory.turn is not None:
-            end = trajectory.turn.chain_end
-            rest = tuple(other for other in self._ends.get(end, ()) if other is not trajectory)
-            _put(self._ends, end, rest)
+        """Undo `index_end` and `index_response`."""
+        turn = trajectory.turn
+        if turn is not None and turn.chain_end:
+            self._ends.discard(turn.chain_end, trajectory)
+            self._nearly.discard(entry(trajectory.chain, turn.message_count - 1), trajectory)
+        if turn is not None and turn.response_id is not None:
+            self._responses.discard(_key(trajectory.tenant, turn.response_id), turn)
+            turn.response_id = None
 
-    def ending_with(self, chain_end: bytes) -> tuple[Trajectory, ...]:
+    def ending_with(self, chain_end: bytes) -> Collection[Trajectory]:
         """Trajectories whose latest request held exactly these messages."""
-        return self._ends.get(chain_end, ())
+        return self._ends.under(chain_end)
 
-    def ask(self, trajectory: Trajectory, turn: Turn) -> None:
+    def nearly_ending_with(self, chain_end: bytes) -> Collection[Trajectory]:
+        """Trajectories whose latest request held exactly these messages, and one more."""
+        return self._nearly.under(chain_end)
+
+    def index_response(self, turn: Turn, response_id: str) -> None:
+        """Make the turn, its trajectory's latest, findable by the id of its response."""
+        turn.response_id = response_id
+        self._responses.add(_key(turn.trajectory.tenant, response_id), turn)
+
+    def answered_by(self, tenant: str, response_id: str) -> Collection[Turn]:
+        """Latest turns of their trajectories whose response has this id."""
+        return self._responses.under(_key(tenant, response_id))
+
+    # By the tool calls that wait.
+
+    def ask(self, turn: Turn) -> None:
         """The turn's response asked for the tools in `turn.waiting`."""
+        trajectory = turn.trajectory
         trajectory.asking.append(turn)
         for call in turn.waiting:
             if call.id:
-                key = _call_key(trajectory.tenant, call.id)
-                self._calls[key] = (*self._calls.get(key, ()), (trajectory, turn))
+                self._calls.add(_key(trajectory.tenant, call.id), turn)
+        for mark, position, telling in turn.arguments:
+            self._arguments.add(_key(trajectory.tenant, mark), Asked(turn, position, telling))
         if len(trajectory.asking) > MAX_WAITING_TURNS:
             self.forgotten_tool_calls += len(trajectory.asking[0].waiting)
-            self.answered(trajectory, trajectory.asking[0])
+            self.answered(trajectory.asking[0])
 
-    def answered(self, trajectory: Trajectory, turn: Turn) -> None:
-        """The turn's calls wait no more."""
-        self._unindex_calls(trajectory, turn)
+    def answered(self, turn: Turn) -> None:
+        """The turn's calls wait no more. A sub-agent that they started may still begin until the next ones come."""
+        trajectory = turn.trajectory
+        self._unindex_calls(turn)
         trajectory.asking.remove(turn)
         turn.waiting = ()
+        if turn.arguments:
+            if trajectory.offering is not None:
+                self._withdraw(trajectory.offering)
+            trajectory.offering = turn
 
-    def waiting_for(self, tenant: str, call_id: str) -> tuple[tuple[Trajectory, Turn], ...]:
-        """Trajectories and turns that wait for a result with this id."""
-        return self._calls.get(_call_key(tenant, call_id), ())
+    def waiting_for(self, tenant: str, call_id: str) -> Collection[Turn]:
+        """Turns that wait for a result with this id."""
+        return self._calls.under(_key(tenant, call_id))
+
+    def asked_with(self, tenant: str, mark: bytes) -> Collection[Asked]:
+        """Arguments with this mark, of calls that wait, or whose results came last."""
+        return self._arguments.under(_key(tenant, mark))
 
     def indexed_calls(self) -> int:
         """Distinct tool-call ids that wait for a result."""
         return len(self._calls)
+
+    def _unindex_calls(self, turn: Turn) -> None:
+        for call in turn.waiting:
+            if call.id:
+                self._calls.discard(_key(turn.trajectory.tenant, call.id), turn)
+
+    def _withdraw(self, turn: Turn) -> None:
+        for mark, position, telling in turn.arguments:
+            self._arguments.discard(_key(turn.trajectory.tenant, mark), Asked(turn, position, telling))
+        turn.arguments = ()
+
+    # By texts.
+
+    def set_openings(self, trajectory: Trajectory, texts: bytes, now_ns: int = 0) -> None:
+        """Make the trajectory findable by the user's texts, in the place of those before, for `NEAR_NS`."""
+        for mark in marks.split(trajectory.openings):
+            self._openings.discard(_opening_key(trajectory, mark), trajectory)
+        trajectory.openings = texts
+        for mark in marks.split(texts):
+            self._openings.add(_opening_key(trajectory, mark), trajectory)
+        if texts:
+            self._fresh.append((now_ns, texts, trajectory))
+
+    def expire_openings(self, now_ns: int) -> None:
+        """Take back what `set_openings` did too long ago."""
+        while self._fresh and self._fresh[0][0] + NEAR_NS < now_ns:
+            _, texts, trajectory = self._fresh.popleft()
+            if trajectory.openings is texts:
+                self.set_openings(trajectory, b"")
+
+    def opened_with(self, tenant: str, mark: bytes, *, auxiliary: bool) -> Collection[Trajectory]:
+        """Trajectories findable by this text: roots, or auxiliary calls of nobody known."""
+        return self._openings.under(_key(tenant, mark + bytes([auxiliary])))
+
+    def set_said(self, trajectory: Trajectory, lines: bytes) -> None:
+        """Note the latest answer, and make the trajectory findable by its first line when it has some lines."""
+        if len(trajectory.said) >= MIN_ANSWER_BYTES:
+            self._answers.discard(_key(trajectory.tenant, trajectory.said[: marks.MARK_BYTES]), trajectory)
+        trajectory.said = lines
+        if len(lines) >= MIN_ANSWER_BYTES:
+            self._answers.add(_key(trajectory.tenant, lines[: marks.MARK_BYTES]), trajectory)
+
+    def set_summary(self, trajectory: Trajectory, lines: bytes) -> None:
+        """Make the trajectory findable by the lines of a summary, in the place of the one before."""
+        for line in marks.split(trajectory.summary):
+            self._summaries.discard(_key(trajectory.tenant, line), trajectory)
+        trajectory.summary = lines
+        for line in marks.split(lines):
+            self._summaries.add(_key(trajectory.tenant, line), trajectory)
+
+    def saying(self, tenant: str, line: bytes) -> Collection[Trajectory]:
+        """Trajectories whose latest answer begins with this line."""
+        return self._answers.under(_key(tenant, line))
+
+    def summarized_with(self, tenant: str, line: bytes) -> Collection[Trajectory]:
+        """Trajectories in whose latest summary this line is."""
+        return self._summaries.under(_key(tenant, line))
 
     def idle_before(self, table: OrderedDict[str, Trajectory], limit_ns: int) -> list[Trajectory]:
         """Trajectories of a table in order of activity, nothing in flight, whose last activity is before `limit_ns`."""
@@ -243,22 +409,14 @@ class State:
                 idle.append(trajectory)
         return idle
 
-    def _unindex_calls(self, trajectory: Trajectory, turn: Turn) -> None:
-        for call in turn.waiting:
-            if call.id:
-                key = _call_key(trajectory.tenant, call.id)
-                _put(self._calls, key, tuple(pair for pair in self._calls.get(key, ()) if pair[1] is not turn))
+
+def _opening_key(trajectory: Trajectory, mark: bytes) -> bytes:
+    return _key(trajectory.tenant, mark + bytes([trajectory.auxiliary]))
 
 
-def _put(table: dict[bytes, tuple[_Entry, ...]], key: bytes, rest: tuple[_Entry, ...]) -> None:
-    if rest:
-        table[key] = rest
-    else:
-        table.pop(key, None)
-
-
-def _call_key(tenant: str, call_id: str) -> bytes:
-    return xxhash.xxh3_128_digest(f"{tenant}\0{call_id}".encode("utf-8", "replace"))
+def _key(tenant: str, what: str | bytes) -> bytes:
+    data = what if isinstance(what, bytes) else what.encode("utf-8", "replace")
+    return xxhash.xxh3_128_digest(b"%b\0%b" % (tenant.encode(), data))
 
 
 def derived_id(size: int, *parts: object) -> bytes:

@@ -88,7 +88,7 @@ def take_results(
             turn is asked and _goes_on(turn, shared)
         )
         if brought or follows:
-            state.answered(trajectory, turn)
+            state.answered(turn)
     if not executed and asked is not None and asked.status is not None and _goes_on(asked, shared):
         executed = [(asked, *pair) for pair in _recorded(tail)]
     return _spans(trajectory, executed, t0_ns, told_s)
