@@ -133,7 +133,9 @@ class OpenAIResponses(JSONDialect):
         )
         leading = fill_messages(facts, raws, openai_items.message, cache)
         facts.messages = tuple([message for message in facts.messages if message.role != openai_items.REASONING])
-        facts.auxiliary = _is_beside_the_work(client_metadata) or (bool(raws) and _is_trigger(raws[-1]))
+        kind = "compaction" if raws and _is_trigger(raws[-1]) else _request_kind(client_metadata)
+        facts.summarizes = facts.summarizes or kind == "compaction"
+        facts.auxiliary = facts.auxiliary or kind not in (None, "turn")
         if not facts.auxiliary and not tools and len(raws) > leading:
             system = bytes(raws[0]) if leading else bytes(request.instructions)
             facts.auxiliary = auxiliary.matches(system, bytes(raws[leading]), bytes(raws[-1]), max_tokens)
@@ -149,6 +151,17 @@ class OpenAIResponses(JSONDialect):
         return error_body(status, message)
 
 
+class OpenAIInputTokens(OpenAIResponses):
+    """The dialect `openai.responses.input_tokens`: a question about a prompt, no turn. Its answer is no usage."""
+
+    name: ClassVar[str] = "openai.responses.input_tokens"
+    path: ClassVar[re.Pattern[str]] = re.compile("/responses/input_tokens$")
+
+    def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
+        facts.auxiliary = True
+        super().read_request(facts, body, content, cache)
+
+
 class OpenAICompaction(OpenAIResponses):
     """The dialect `openai.responses.compact`: a history for a shorter one, generated and paid for, but no turn."""
 
@@ -158,14 +171,7 @@ class OpenAICompaction(OpenAIResponses):
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
         facts.auxiliary = True
         super().read_request(facts, body, content, cache)
-        facts.auxiliary = True
-
-
-class OpenAIInputTokens(OpenAICompaction):
-    """The dialect `openai.responses.input_tokens`: a question about a prompt, no turn. Its answer is no usage."""
-
-    name: ClassVar[str] = "openai.responses.input_tokens"
-    path: ClassVar[re.Pattern[str]] = re.compile("/responses/input_tokens$")
+        facts.summarizes = True
 
 
 def _items(input: Shallow) -> list[Raw] | None:
@@ -180,16 +186,15 @@ def _items(input: Shallow) -> list[Raw] | None:
     return None
 
 
-def _is_beside_the_work(client_metadata: dict[str, Any]) -> bool:
-    """Whether Codex 0.169.0 (captured) says that the request is none of its turns, as it does in its header."""
+def _request_kind(client_metadata: dict[str, Any]) -> str | None:
+    """What Codex 0.169.0 (captured) says that the request is for, as it does in its header."""
     told = client_metadata.get("x-codex-turn-metadata")
     if not isinstance(told, str):
-        return False
+        return None
     try:
-        kind = string(decode(_TURN_METADATA, told.encode("utf-8", "replace")).request_kind)
+        return string(decode(_TURN_METADATA, told.encode("utf-8", "replace")).request_kind)
     except JSON_ERRORS:
-        return False
-    return kind is not None and kind != "turn"
+        return None
 
 
 def _is_trigger(last: Raw) -> bool:

@@ -189,8 +189,8 @@ EVENT = shaped(
 )
 
 
-@given(events=st.lists(EVENT | JSON, max_size=5), status=st.sampled_from([200, 400]))
-@settings(max_examples=150, deadline=None)
+@given(events=st.lists(EVENT | JSON, max_size=3), status=st.sampled_from([200, 400]))
+@settings(max_examples=60, deadline=None)
 def test_no_json_makes_a_response_parser_raise(events: list[Any], status: int) -> None:
     texts = [json.dumps(event).encode() for event in events]
     stream = b"".join([b"data: " + text + b"\n\n" for text in texts])
