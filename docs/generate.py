@@ -302,8 +302,8 @@ def slo() -> str:
         "A level meets a tier when all its percentiles hold, the error rate is within bounds and the level is valid. "
         "The population of a level is the turns whose t0 lies in its steady window, of live traffic all turns; "
         "auxiliary calls are in neither. Failed turns are in no percentile: the error rate bounds them. Percentiles "
-        "interpolate linearly at rank (n - 1)p. Turns whose tokens are an estimate have no speed here, unless the policy says "
-        "`use_estimated_tokens`.",
+        "interpolate linearly at rank (n - 1)p. Turns whose tokens are an estimate have no speed here, unless the "
+        "policy says `use_estimated_tokens`.",
         "",
         "| Tier | Models | Targets | Errors | A valid level has |",
         "|---|---|---|---|---|",

@@ -6,6 +6,7 @@ with open_source("agentperf-store") as database:
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ import pyarrow as pa
 
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf.policies import Tier, load_presets
-from otel_agentperf_analyzers import catalog, judging, relations, selecting, sources
+from otel_agentperf_analyzers import catalog, curve, judging, relations, selecting, sources
 from otel_agentperf_analyzers import inputs as given
 from otel_agentperf_analyzers.inputs import Inputs
 from otel_agentperf_analyzers.relations import Relations
@@ -33,6 +34,9 @@ __all__ = ["MEMORY", "Database", "open_source"]
 MEMORY: Final = "OTEL_AGENTPERF_MEMORY"
 """Environment variable: how much memory DuckDB may take, such as `4GB`; beyond it spills to disk. Default: DuckDB's,
 four fifths of the machine's."""
+
+_CURVE: Final = re.compile(r"\bcapacity(_curve)?\b", re.IGNORECASE)
+"""Relations whose intervals are measured when they are asked for."""
 
 _ORIGINALS: Final = "originals"
 """Name of the file that says, in the directory of kept results, that no span of these is there twice."""
@@ -80,6 +84,7 @@ class Database:
         self.skipped = Skipped()
         self._scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-"))
         self._kept: Kept | None = None
+        self._curve_of: str | None = None
         self._connection = duckdb.connect(":memory:", config={"temp_directory": str(self._scratch / "spilled")})
         try:
             self._prepare()
@@ -105,6 +110,8 @@ class Database:
 
     def fetch(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """Run a SELECT of our own, with parameters; errors are DuckDB's."""
+        if _CURVE.search(sql):
+            self._measure_curve()
         self._relations.named_in(sql)
         try:
             return selecting.fetch(self._connection, sql, parameters)
@@ -178,10 +185,22 @@ class Database:
 
     def slo(self, tiers: Sequence[Tier] = ()) -> pa.Table:
         """Relation `slo` for these tiers, whatever the model; for none, the presets that fit the model."""
-        if not tiers:
-            return self.relation("slo")
+        return self.judged("slo", tiers)
+
+    def judged(self, name: str, tiers: Sequence[Tier] = ()) -> pa.Table:
+        """A relation that judges, `slo`, `capacity` or `capacity_curve`, for these tiers, whatever the model; for none,
+        the presets that fit the model."""
         with judging.applied(self._connection, tiers):
-            return self.relation("slo")
+            return self.relation(name)
+
+    def _measure_curve(self) -> None:
+        """Fill `capacity_curve` for the tiers that are in force; its intervals are more than SQL can do."""
+        [(tiers,)] = self._connection.execute(
+            "SELECT md5(STRING_AGG(CAST(t AS VARCHAR))) FROM slo_tiers AS t"
+        ).fetchall()
+        if tiers != self._curve_of:
+            curve.create(self._connection, self.fetch("FROM turn_loads"), self.fetch("FROM applied_tiers"))
+            self._curve_of = tiers
 
     def close(self) -> None:
         """Let go of the memory, of what was spilled to disk, and of the cache."""
@@ -267,6 +286,7 @@ class Database:
         connection = self._connection
         connection.execute(catalog.macros())
         judging.apply(connection, load_presets(), only_its_models=True)
+        curve.empty(connection)
         directory = None
         if intake.spans >= relations.MANY_SPANS:
             directory = self._scratch

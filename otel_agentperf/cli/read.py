@@ -120,6 +120,32 @@ _MAIN_COLUMNS: Final = {
         "level",
         "benchmark_id",
     ),
+    "capacity": (
+        "policy",
+        "tier",
+        "model",
+        "method",
+        "max_agents",
+        "first_fail",
+        "statement",
+        "agents_per_accelerator",
+        "agents_per_mw",
+        "agents_per_dollar_hour",
+        "headroom_agents",
+        "benchmark_id",
+    ),
+    "capacity_curve": (
+        "tier",
+        "agents_low",
+        "agents_high",
+        "verdict",
+        "trajectories",
+        "turns",
+        "error_rate",
+        "targets",
+        "model",
+        "policy",
+    ),
     "slo": (
         "policy",
         "tier",
@@ -306,6 +332,49 @@ def slo(
 
 
 @grouped
+def capacity(
+    source: Source = None,
+    *,
+    tier: Tiers = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Show the figures of live traffic by the number of agents at work.")
+    ] = False,
+    given: Given,
+    selection: Selection,
+    output: Output,
+) -> None:
+    """Say how many concurrent agents an SLO tier holds for, of replays and of live traffic, and per accelerator or MW.
+
+    Live traffic shows a load to hold or to fail when the 95 % interval, resampled over trajectories, says so; where
+    nothing failed the answer is a lower bound.
+
+    Example:
+
+        otel-agentperf capacity --accelerators 8 --power-watts 5600
+    """
+    name = "capacity_curve" if curve else "capacity"
+    with opened(source, selection, given) as database:
+        table = database.judged(name, tiers_of(tier))
+    table = restrict(_selected(table, selection), output.where, output.limit)
+    if curve and output.form in (Format.TABLE, Format.MARKDOWN) and output.columns is None:
+        table = _unfolded(table)
+    emit(table, output, main_columns=_MAIN_COLUMNS[name])
+
+
+def _unfolded(curve: "pa.Table") -> "pa.Table":
+    """The curve with its targets as text, for reading."""
+    import pyarrow as pa
+
+    def told(target: dict[str, Any]) -> str:
+        known = [target[name] for name in ("found", "low", "high")]
+        found, low, high = ("–" if value is None else f"{value:.4g}" for value in known)
+        return f"P{target['percentile']:g} {target['metric']} {found} [{low}, {high}]"
+
+    texts = [", ".join(told(target) for target in targets) for targets in curve.column("targets").to_pylist()]
+    return curve.set_column(curve.column_names.index("targets"), "targets", pa.array(texts, pa.string()))
+
+
+@grouped
 def query(
     sql: Annotated[
         str | None,
@@ -420,6 +489,7 @@ def register(app: typer.Typer) -> None:
         tasks,
         concurrency,
         slo,
+        capacity,
         query,
         metrics,
     ):

@@ -35,6 +35,8 @@ STABLE = {
     "concurrency": "bucket_start",
     "spans": "span_id",
     "undefined": "metric reason count",
+    "capacity": """policy tier model max_agents last_pass first_fail method agents_per_accelerator agents_per_mw
+        agents_per_dollar_hour""",
     "tasks": "dimension tasks success_rate tasks_per_hour cost_per_completed_task tokens_per_completed_task",
 }
 """Columns that scripts rely on."""
@@ -53,6 +55,7 @@ METRICS = """
         context_growth compactions context_system_share context_tools_share context_history_share
         context_tool_results_share outcome loops pooled_speed pooled_e2e_speed tool_call_turn_share
         interactivity_p50 interactivity_p90 e2e_norm_interactivity_p50 e2e_norm_interactivity_p90
+        max_agents agents_per_accelerator agents_per_mw agents_per_dollar_hour headroom
         success_rate tasks_per_hour ended_per_hour tokens_per_completed_task cost_per_completed_task cost_per_task
     """
 
@@ -115,7 +118,7 @@ def test_every_relation_and_column_carries_its_comment(database: Database) -> No
 
 
 def test_relations_come_after_what_they_read_and_read_what_they_say() -> None:
-    seen = {"raw_spans", "slo_tiers", "given_prices", "given_outcomes", "given_power", "given_deployment"}
+    seen = {"raw_spans", "slo_tiers", "given_prices", "given_outcomes", "given_power", "given_deployment", "curve_rows"}
     names = {relation.name for relation in catalog.all_relations()} | seen
     for relation in catalog.all_relations():
         assert set(relation.reads) <= seen, relation.name

@@ -20,7 +20,19 @@ from otel_agentperf.cli.main import app
 Command = Callable[..., Any]
 """Arguments to the exit code, output and messages of the command; see conftest.py."""
 
-LISTING = ("turns", "trajectories", "runs", "tools", "benchmarks", "levels", "tasks", "concurrency", "slo", "query")
+LISTING = (
+    "turns",
+    "trajectories",
+    "runs",
+    "tools",
+    "benchmarks",
+    "levels",
+    "tasks",
+    "concurrency",
+    "slo",
+    "capacity",
+    "query",
+)
 READING = (*LISTING, "metrics", "report")
 
 
@@ -339,3 +351,25 @@ def test_power_and_price_of_accelerators_are_shared_by_the_calls(otel: Command, 
     assert anna["cost"] == pytest.approx(anna["llm_time_s"])
     done = otel("levels", "levels", "--price-per-hour", "1")
     assert (done.code, "needs the number of accelerators" in done.err) == (2, True)
+
+
+def test_capacity_of_a_replay_is_normalised_by_what_is_given(otel: Command) -> None:
+    given = ("--accelerators", "4", "--power-watts", "2000", "--price-per-hour", "0.5")
+    rows = otel("capacity", "levels", "--tier", "demo", *given, "--format", "json").rows
+    standard = next(row for row in rows if row["tier"] == "standard")
+    assert (standard["method"], standard["max_agents"], standard["first_fail"]) == ("replay", 2, 4)
+    assert standard["statement"] == "2 agents; missed at 4"
+    assert (standard["agents_per_accelerator"], standard["agents_per_mw"]) == (0.5, 1000)
+    assert standard["agents_per_dollar_hour"] == 1
+    text = otel("capacity", "levels", "--tier", "demo:standard").out
+    assert "missed at 4" in text
+
+
+def test_capacity_of_live_traffic_says_what_the_data_cannot_say(otel: Command) -> None:
+    [row] = otel("capacity", "--tier", "demo:standard", "--format", "json").rows
+    assert (row["method"], row["max_agents"]) == ("live", None)
+    assert row["statement"] == "the data cannot say: no load was met by enough trajectories"
+    [load] = otel("capacity", "--curve", "--tier", "demo:standard", "--format", "json").rows
+    assert (load["agents_low"], load["trajectories"], load["verdict"]) == (1, 2, "too few")
+    assert {target["metric"] for target in load["targets"]} == {"ttft", "output_speed"}
+    assert "P95 ttft" in otel("capacity", "--curve", "--tier", "demo:standard").out

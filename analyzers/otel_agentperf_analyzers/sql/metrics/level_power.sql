@@ -1,13 +1,22 @@
 -- relation: level_power
--- description: Mean power over steady windows, from samples: the trapezoidal integral. Samples further apart than three
+-- description: Mean power over steady windows, and over the extent of live traffic (benchmark NULL), from samples: the trapezoidal integral. Samples further apart than three
 --   times the median interval cover nothing in between; less than 95 % coverage is no measurement.
--- grain: one row per window of a benchmark level
+-- grain: one row per window of a benchmark level, and one for live traffic
 -- requires: power samples
 -- source: agentperf-local
--- reads: level_windows, given_power
+-- reads: level_windows, run_bounds, given_power
 -- visibility: internal
 -- storage: view
-WITH pieces AS (
+WITH windows AS (
+    SELECT benchmark_id, level, start_ns, end_ns FROM level_windows
+    UNION ALL
+    SELECT NULL, NULL, MIN(start_ns), MAX(end_ns)
+    FROM run_bounds
+    WHERE benchmark_id IS NULL
+    HAVING COUNT(*) > 0
+),
+
+pieces AS (
     SELECT
         at_ns AS start_ns,
         LEAD(at_ns) OVER (ORDER BY at_ns) AS end_ns,
@@ -32,7 +41,7 @@ cut AS (
         dense.start_w + (dense.end_w - dense.start_w)
         * ((GREATEST(dense.start_ns, w.start_ns) + LEAST(dense.end_ns, w.end_ns)) / 2 - dense.start_ns)
         / (dense.end_ns - dense.start_ns) AS mean_w
-    FROM level_windows AS w
+    FROM windows AS w
     INNER JOIN dense ON dense.start_ns < w.end_ns AND dense.end_ns > w.start_ns
 )
 

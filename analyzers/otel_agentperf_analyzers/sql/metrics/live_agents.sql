@@ -49,6 +49,7 @@ of_trajectories AS (
 SELECT
     extents.model,
     GREATEST(1, CAST(ROUND(of_runs.agents_mean) AS BIGINT)) AS agents,
+    of_runs.agents_mean,
     seconds(extents.end_ns - extents.start_ns) AS window_s,
     COALESCE(of_trajectories.completed_trajectories, 0) AS completed_trajectories
 FROM extents

@@ -1,0 +1,146 @@
+"""The capacity curve of live traffic: figures by the number of agents at work, with intervals over trajectories."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from otel_agentperf.policies import METRICS
+from otel_agentperf_analyzers import bootstrap
+from otel_agentperf_analyzers.bootstrap import Floats, Integers
+
+__all__ = ["bins", "create", "empty"]
+
+FEWEST_TRAJECTORIES: Final = 10
+"""A bin of fewer is not judged, whatever the policy asks for: resampling so few says nothing."""
+
+_TOKEN_METRICS: Final = frozenset(("output_speed", "tpot", "e2e_speed"))
+_DECODE_METRICS: Final = frozenset(("output_speed", "tpot"))
+_COLUMNS: Final = {metric: f"{metric}_{'tps' if metric.endswith('_speed') else 's'}" for metric in METRICS}
+
+_TYPE: Final = """STRUCT(
+    policy VARCHAR, version VARCHAR, tier VARCHAR, model VARCHAR,
+    agents_low BIGINT, agents_high BIGINT, agents_mean DOUBLE, turns BIGINT, failed_turns BIGINT, trajectories BIGINT,
+    targets STRUCT(
+        metric VARCHAR, percentile DOUBLE, bound VARCHAR, wanted DOUBLE, found DOUBLE, low DOUBLE, high DOUBLE
+    )[],
+    error_rate DOUBLE, error_rate_low DOUBLE, error_rate_high DOUBLE, max_error_rate DOUBLE, verdict VARCHAR
+)[]"""
+
+
+def empty(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the table that `capacity_curve` reads."""
+    _fill(connection, [])
+
+
+def create(connection: duckdb.DuckDBPyConnection, loads: pa.Table, tiers: pa.Table) -> None:
+    """Fill it.
+
+    Args:
+        loads: relation `turn_loads`.
+        tiers: relation `applied_tiers`.
+    """
+    _fill(connection, [row for tier in tiers.to_pylist() for row in _of_tier(tier, loads)])
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TABLE curve_rows AS SELECT entry.* FROM (SELECT UNNEST(CAST($rows AS {_TYPE})) AS entry)",
+        {"rows": rows},
+    )
+
+
+def bins(highest: int) -> Iterator[tuple[int, int]]:
+    """Lowest and highest load of each bin: single loads up to 3, then a quarter as wide as the lowest."""
+    low = 1
+    while low <= highest:
+        high = max(low, low + low // 4)
+        yield low, high
+        low = high + 1
+
+
+def _of_tier(tier: dict[str, Any], loads: pa.Table) -> Iterator[dict[str, Any]]:
+    column = loads.column("model")
+    of_model = loads.filter(pc.is_null(column) if tier["model"] is None else pc.equal(column, tier["model"]))
+    if not of_model.num_rows:
+        return
+    agents = np.maximum(np.rint(of_model.column("agents").to_numpy()), 1)
+    for low, high in bins(int(agents.max())):
+        inside = (agents >= low) & (agents <= high)
+        if inside.any():
+            yield _bin(tier, low, high, of_model.filter(pa.array(inside)))
+
+
+def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table) -> dict[str, Any]:
+    encoded = turns.column("trajectory_id").combine_chunks().dictionary_encode()
+    cluster = encoded.indices.to_numpy().astype(np.int64)
+    trajectories = len(encoded.dictionary)
+    weights = bootstrap.draws(trajectories, bootstrap.resamples_for(turns.num_rows))
+    failed, attempts = (_floats(turns, name) for name in ("failed_attempt_count", "attempt_count"))
+    sums = [np.bincount(cluster, values, trajectories).astype(np.float64) for values in (failed, attempts)]
+    errors = bootstrap.interval(bootstrap.ratios(sums[0], sums[1], weights)) or (np.nan, np.nan)
+    targets = [_target(target, tier, turns, cluster, weights) for target in tier["targets"]]
+    verdicts = [_verdict(target) for target in targets]
+    verdicts.append(_verdict({"bound": "max", "wanted": tier["max_error_rate"], "low": errors[0], "high": errors[1]}))
+    return {
+        **{name: tier[name] for name in ("policy", "version", "tier", "model", "max_error_rate")},
+        "agents_low": low,
+        "agents_high": high,
+        "agents_mean": float(_floats(turns, "agents").mean()),
+        "turns": turns.num_rows,
+        "failed_turns": int(_floats(turns, "is_failure").sum()),
+        "trajectories": trajectories,
+        "targets": targets,
+        "error_rate": float(failed.sum() / attempts.sum()),
+        "error_rate_low": errors[0],
+        "error_rate_high": errors[1],
+        "verdict": _of_all(verdicts, trajectories >= max(FEWEST_TRAJECTORIES, tier["min_trajectories"])),
+    }
+
+
+def _target(
+    target: dict[str, Any], tier: dict[str, Any], turns: pa.Table, cluster: Integers, weights: Integers
+) -> dict[str, Any]:
+    """The figure that a target bounds, with its interval."""
+    metric = target["metric"]
+    values = _floats(turns, _COLUMNS[metric])
+    counts = ~np.isnan(values) & (_floats(turns, "is_failure") == 0)
+    if metric in _DECODE_METRICS and tier["skip_tool_call_turns"]:
+        counts &= _floats(turns, "has_tool_calls") == 0
+    if metric in _TOKEN_METRICS and not tier["use_estimated_tokens"]:
+        counts &= _floats(turns, "is_estimated") == 0
+    share = target["percentile"] / 100
+    ends = bootstrap.interval(bootstrap.percentiles(values[counts], cluster[counts], weights, share))
+    low, high = ends or (None, None)
+    found = bootstrap.percentile(values[counts], share)
+    return {
+        **{name: target[name] for name in ("metric", "percentile", "bound")},
+        "wanted": target["value"],
+        "found": None if np.isnan(found) else found,
+        "low": low,
+        "high": high,
+    }
+
+
+def _verdict(target: dict[str, Any]) -> str:
+    low, high, wanted = target["low"], target["high"], target["wanted"]
+    if low is None or np.isnan(low):
+        return "unclear"
+    if target["bound"] == "min":
+        return "holds" if low >= wanted else "fails" if high < wanted else "unclear"
+    return "holds" if high <= wanted else "fails" if low > wanted else "unclear"
+
+
+def _of_all(verdicts: list[str], is_enough: bool) -> str:
+    if not is_enough:
+        return "too few"
+    return next((verdict for verdict in ("fails", "unclear") if verdict in verdicts), "holds")
+
+
+def _floats(turns: pa.Table, name: str) -> Floats:
+    """A column as numbers; NULL is NaN."""
+    column = turns.column(name).cast(pa.int8() if pa.types.is_boolean(turns.schema.field(name).type) else pa.float64())
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
