@@ -117,7 +117,7 @@ class Relations:
                         self._make(self._all[name], digests)
                 partial = path.with_name(f".{path.name}.{os.getpid()}")
                 try:
-                    options = "FORMAT parquet, COMPRESSION zstd"
+                    options = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
                     self._connection.execute(f"COPY ({relation.query}) TO {sql_text(str(partial))} ({options})")
                     partial.rename(path)
                 finally:

@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 AGENTPERF_LOCAL = "agentperf-local==0.3.4"
+CHDB = "chdb==4.4.0"
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 """tiktoken's cache is keyed by the hash of the address that it would download from."""
@@ -31,6 +32,14 @@ def install_agentperf_local(directory: Path) -> None:
     cache = directory / "tiktoken"
     if not cache.exists():
         _make_tiktoken_cache(directory / "npm", cache)
+
+
+def install_chdb(directory: Path) -> None:
+    """ClickHouse in a process, for the SQL of the source `clickhouse+http`."""
+    environment = directory / "chdb"
+    if not (environment / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+    subprocess.run([environment / "bin" / "pip", "install", "--quiet", CHDB], check=True)
 
 
 def _runnable(name: str) -> str | None:
@@ -66,3 +75,4 @@ if __name__ == "__main__":
     target = Path(sys.argv[1]).resolve()
     target.mkdir(parents=True, exist_ok=True)
     install_agentperf_local(target)
+    install_chdb(target)

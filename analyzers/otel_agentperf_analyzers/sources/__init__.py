@@ -31,13 +31,9 @@ def resolve(source: str | None) -> Source:
     if name == "-":
         return StandardInput()
     if _URL.match(name):
-        kind = name.partition("://")[0]
-        raise UsageError(
-            f"cannot read {kind}:// yet; SOURCE is a store directory, a file or glob of OTLP JSON lines"
-            " (plain, .gz, .zst), or - for standard input"
-        )
+        return _backend(name)
     if not name:
-        raise UsageError("SOURCE is empty; name a store directory, a file or glob of OTLP JSON lines, or -")
+        raise UsageError("SOURCE is empty; name a store directory, a file or glob of OTLP JSON lines or Parquet, or -")
     path = Path(name).expanduser()
     if path.is_dir():
         return StoreDirectory(path)
@@ -46,3 +42,27 @@ def resolve(source: str | None) -> Source:
             f"no trace store at {name}; name a SOURCE, set {VARIABLE}, or make one with otel-agentperf demo"
         )
     return matching(str(path))
+
+
+def _backend(url: str) -> Source:
+    """The trace backend of a URL."""
+    kind, _, transport = url.partition("://")[0].lower().partition("+")
+    if transport in ("http", "https"):
+        # Each of these needs packages that other sources do not, and a moment to load them.
+        if kind == "jaeger":
+            from otel_agentperf_analyzers.sources.jaeger import Jaeger
+
+            return Jaeger.named(url)
+        if kind == "tempo":
+            from otel_agentperf_analyzers.sources.tempo import Tempo
+
+            return Tempo.named(url)
+        if kind == "clickhouse":
+            from otel_agentperf_analyzers.sources.clickhouse import ClickHouse
+
+            return ClickHouse.named(url)
+    raise UsageError(
+        f"cannot read {url.partition('://')[0]}://; SOURCE is a store directory, a file or glob of OTLP JSON lines"
+        " (plain, .gz, .zst) or Parquet, - for standard input, or a URL: jaeger+http://HOST:16686?service=NAME,"
+        " tempo+http://HOST:3200?q={...}, clickhouse+http://HOST:8123/DATABASE?table=otel_traces; or +https"
+    )

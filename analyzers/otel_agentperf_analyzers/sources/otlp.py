@@ -131,7 +131,7 @@ def _spans(line: _Line) -> list[list[Any]]:
                     span.status.code if isinstance(span.status.code, int) else STATUS_CODES.get(span.status.code, 0),
                     span.status.message,
                     bytes(span.events).decode() or None,
-                    bytes(span.links).decode() or None,
+                    _links(span.links, is_hex=len(span.traceId) == 32) or None,
                     service,
                     instance,
                     scope,
@@ -143,6 +143,16 @@ def _spans(line: _Line) -> list[list[Any]]:
                 _fill(row, span.attributes, others, content)
                 found.append(row)
     return found
+
+
+def _links(links: msgspec.Raw, *, is_hex: bool) -> str:
+    """The links as they are, or with their ids in hex when those of the span are not."""
+    if is_hex or not links:
+        return bytes(links).decode()
+    found = msgspec.json.decode(links, type=list[dict[str, Any]])
+    for link in found:
+        link |= {name: hex_id(link[name], size) for name, size in (("traceId", 32), ("spanId", 16)) if name in link}
+    return msgspec.json.encode(found).decode()
 
 
 def _fill(
