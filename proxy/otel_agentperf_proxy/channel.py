@@ -25,6 +25,9 @@ FLUSH_S: Final = 0.004
 FLUSH_BYTES: Final = 256 * 1024
 """More than this is sent without waiting; also the size of one send, so that a backlog never holds the loop up."""
 
+COPIED_BYTES: Final = 16 * 1024
+"""A longer payload is handed to the kernel from where it lies; shorter ones are joined with their neighbours."""
+
 SOCKET_BYTES: Final = 1024 * 1024
 """Send buffer asked of the kernel."""
 
@@ -83,9 +86,10 @@ class Channel:
         self._limit = limit_bytes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[bytes | tuple[bytes, bytes]] = deque()
+        """A long payload lies beside its header."""
         self._waiting = 0
-        self._sending: memoryview | None = None
+        self._sending: list[bytes | memoryview] = []
         self._sending_frames = 0
         self._timer: asyncio.Handle | None = None
         self._decoder = FrameDecoder()
@@ -166,13 +170,14 @@ class Channel:
         self._append(Kind.OPEN, call, opened_ns, encode_record(msgspec.structs.replace(opened, resumed=True)))
 
     def _append(self, kind: int, call: int, time_ns: int, payload: bytes) -> None:
-        frame = HEADER.pack(len(payload), kind, call, time_ns) + payload
-        self._frames.append(frame)
+        size = HEADER.size + len(payload)
+        header = HEADER.pack(len(payload), kind, call, time_ns)
+        self._frames.append((header, payload) if size > COPIED_BYTES else header + payload)
         self.frames += 1
         before = self._waiting
-        self._appended += len(frame)
-        self._waiting += len(frame)
-        if self._sending is None and self._loop is not None:
+        self._appended += size
+        self._waiting += size
+        if not self._sending and self._loop is not None:
             if self._timer is None:
                 self._timer = self._loop.call_later(FLUSH_S, self._flush)
             elif before <= FLUSH_BYTES < self._waiting:
@@ -266,12 +271,12 @@ class Channel:
             return
         self._append_missed()
         self._timer = None
-        if self._sending is None:
+        if not self._sending:
             if not self._frames:
                 return
             self._sending = self._batch()
         try:
-            sent = sock.send(self._sending)
+            sent = sock.sendmsg(self._sending)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
@@ -281,24 +286,33 @@ class Channel:
         taken = self._appended - self._waiting
         while self._unsent_ends and self._unsent_ends[0][0] <= taken:
             self._unsent_ends.popleft()
-        if sent < len(self._sending):
-            self._sending = self._sending[sent:]
+        self._sending = _without(self._sending, sent)
+        if self._sending:
             loop.add_writer(sock.fileno(), self._writable)
-        else:
-            self._sending = None
-            if self._frames or self._missed:
-                self._flush_soon()
+        elif self._frames or self._missed:
+            self._flush_soon()
 
-    def _batch(self) -> memoryview:
+    def _batch(self) -> list[bytes | memoryview]:
+        """Frames for one send, the short ones joined."""
         frames = self._frames
-        batch: list[bytes] = []
-        size = 0
+        batch: list[bytes | memoryview] = []
+        short: list[bytes] = []
+        size = count = 0
         while frames and size < FLUSH_BYTES:
             frame = frames.popleft()
-            batch.append(frame)
-            size += len(frame)
-        self._sending_frames = len(batch)
-        return memoryview(b"".join(batch))
+            count += 1
+            if isinstance(frame, bytes):
+                short.append(frame)
+                size += len(frame)
+            else:
+                header, payload = frame
+                batch += (b"".join((*short, header)), payload)
+                short = []
+                size += len(payload)
+        if short:
+            batch.append(b"".join(short))
+        self._sending_frames = count
+        return batch
 
     def _flush_soon(self) -> None:
         if self._timer is not None:
@@ -337,9 +351,9 @@ class Channel:
             self._loop.remove_reader(sock.fileno())
             self._loop.remove_writer(sock.fileno())
         sock.close()
-        self.dropped_frames += len(self._frames) + (self._sending_frames if self._sending is not None else 0)
+        self.dropped_frames += len(self._frames) + (self._sending_frames if self._sending else 0)
         self._frames.clear()
-        self._sending = None
+        self._sending = []
         self._waiting = 0
         self._unopened.clear()
         for _, ended in self._unsent_ends:
@@ -409,6 +423,15 @@ class Nowhere:
 
     def stats(self) -> dict[str, int]:
         return {"connected": 0, "frames": 0, "frames_dropped": 0}
+
+
+def _without(parts: list[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
+    """What is left of these after so many bytes."""
+    for at, part in enumerate(parts):
+        if sent < len(part):
+            return [memoryview(part)[sent:], *parts[at + 1 :]]
+        sent -= len(part)
+    return []
 
 
 def note(traces: dict[str, bytes], record: RunTrace) -> None:
