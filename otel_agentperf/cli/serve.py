@@ -64,6 +64,10 @@ def proxy(
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="gen_ai.provider.name of the spans. [default: by dialect]")
     ] = None,
+    ask_usage: Annotated[
+        bool,
+        typer.Option("--ask-usage", help="Ask servers for token counts where clients do not, and hide the answer."),
+    ] = False,
     preserve_host: Annotated[
         bool, typer.Option("--preserve-host", help="Forward the client's Host header instead of the upstream's.")
     ] = False,
@@ -114,6 +118,8 @@ def proxy(
     options = {name: value for name, value in told.items() if value is not None}
     if no_store:
         options["store"] = None
+    if ask_usage:
+        options["ask_usage"] = True
     if preserve_host:
         options["preserve_host"] = True
     if no_observe:

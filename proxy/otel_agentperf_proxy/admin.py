@@ -124,6 +124,11 @@ _RELAY_COUNTERS: Final = {
     "outcomes": ("agentperf_proxy_exchanges", "Exchanges that ended, by how they ended.", "outcome"),
     "statuses": ("agentperf_proxy_responses", "Response heads sent to clients, by HTTP status.", "status"),
     "errors": ("agentperf_proxy_errors", "Failures of upstreams and of the relay itself, by type.", "type"),
+    "usage": (
+        "agentperf_proxy_usage_chunks",
+        "Chunks with token counts that clients did not ask for: asked for, and hidden.",
+        "step",
+    ),
 }
 
 _CHANNEL: Final = {

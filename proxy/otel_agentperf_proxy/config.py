@@ -74,6 +74,9 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Whether prompts and completions go into the spans."""
     provider: str | None = None
     """Value of `gen_ai.provider.name`; else the dialect's."""
+    ask_usage: bool = False
+    """Ask servers for the token counts of streamed chat completions (`stream_options.include_usage`) where the client
+    does not speak of them, and hide the chunk that brings them. Such requests are held until they are complete."""
     preserve_host: bool = False
     """Forward the client's Host header instead of the upstream's authority."""
     connect_timeout_s: float = 10.0

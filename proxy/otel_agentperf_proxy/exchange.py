@@ -26,6 +26,7 @@ from otel_agentperf.http1 import Exchange as HTTPExchange
 from otel_agentperf.http1.client import IDEMPOTENT
 from otel_agentperf.semconv import ErrorType
 from otel_agentperf_proxy import dialects, headers
+from otel_agentperf_proxy.ask_usage import Question, UsageHider, may_ask, may_hide, with_length
 from otel_agentperf_proxy.channel import remember
 from otel_agentperf_proxy.frames import End, Kind, Open, Outcome, ResponseHead, encode_record
 from otel_agentperf_proxy.routes import Upstream
@@ -95,12 +96,14 @@ class Exchange(HTTPExchange):
         "_head",
         "_head_written",
         "_held",
+        "_hider",
         "_last_chunk_ns",
         "_missing",
         "_observed",
         "_overhead_ns",
         "_path",
         "_pending",
+        "_question",
         "_reaching",
         "_relay",
         "_request",
@@ -136,6 +139,8 @@ class Exchange(HTTPExchange):
         """Bytes that the request's body still owes; None where its length is not told."""
         self._pending: list[bytes] = []
         self._held = 0
+        self._question: Question | None = None
+        self._hider: UsageHider | None = None
         self._reaching = self._reused = self._uploaded = self._client_paused = False
         self._head_written = self._done = False
         self._status: int | None = None
@@ -182,6 +187,8 @@ class Exchange(HTTPExchange):
             logger.warning("%s %s: %s", _text(request.method), self._path, exc)
         if self._missing is None and not self._chunked:
             self._missing = 0
+        if relay.config.ask_usage and may_ask(_text(request.method), self._path, taken.headers):
+            self._question = Question()
 
     def _tell_open(self, taken: headers.ForwardedRequest, upstream: Upstream | None) -> headers.Headers:
         """Give the call its ids and tell the observer. Returns the trace context to forward."""
@@ -243,12 +250,13 @@ class Exchange(HTTPExchange):
             return
         self._request_bytes += len(data)
         connection = self._connection
+        body = data if self._question is None else self._ask(self._question, data, complete)
         if connection is not None:
-            self._forward(connection, data)
-        elif data or complete:
-            if data:
-                self._pending.append(data)
-                self._held += len(data)
+            self._forward(connection, body)
+        elif body or complete:
+            if body:
+                self._pending.append(body)
+                self._held += len(body)
             if not self._reaching:
                 self._reaching = True
                 self._waited_ns = self._upload_ns
@@ -261,6 +269,17 @@ class Exchange(HTTPExchange):
             self._observe(Kind.REQUEST_BODY, 0, now_ns, data)
         if complete:
             self._put(Kind.REQUEST_END, now_ns, b"")
+
+    def _ask(self, question: Question, data: bytes, complete: bool) -> bytes:
+        """Hold the body until it can be made to ask for token counts, or is to pass as it is. Returns what goes on."""
+        body = question.feed(data, complete)
+        if question.decided:
+            self._question = None
+        if question.asks:
+            self._head = with_length(self._head, len(body))
+            self._hider = UsageHider()
+            self._relay.usage["asked"] += 1
+        return body
 
     def _accept(self, size: int, complete: bool) -> bool:
         """Whether the request may go on so."""
@@ -389,7 +408,9 @@ class Exchange(HTTPExchange):
             self._status = self.status
             fields = headers.response_headers(self.headers)
             self._client.respond(self.status, fields)
-        self._client.send(data, complete)
+            if self._hider is not None and not may_hide(self.status, fields):
+                self._hider = None
+        self._client.send(data if self._hider is None else self._shown(self._hider, data, complete), complete)
         if new:
             record = ResponseHead(self.status, headers.without_secrets(fields))
             self._put(Kind.RESPONSE_HEAD, self.head_ns, encode_record(record))
@@ -405,6 +426,14 @@ class Exchange(HTTPExchange):
             self._end(Outcome.COMPLETE, None)
         elif self._timer is not None or self._relay.config.silence_timeout_s is not None:
             self._arm(self._relay.config.silence_timeout_s, "the upstream has fallen silent")
+
+    def _shown(self, hider: UsageHider, data: bytes, complete: bool) -> bytes:
+        """What the client gets of a response that was asked for more than the client did."""
+        shown = hider.feed(data)
+        if complete:
+            shown += hider.finish()
+            self._relay.usage["hidden"] += hider.hidden
+        return shown
 
     def failed(self, error: Exception) -> None:
         if self._done:
@@ -516,6 +545,8 @@ class Exchange(HTTPExchange):
         self._relay.errors[_error_type(error)] += 1
         if self._head_written:
             logger.warning("%s %s: %s", _text(self._request.method), self._path, error)
+            if self._hider is not None:
+                self._client.send(self._hider.finish(), False)
             self._client.break_off()
         else:
             status = 504 if isinstance(error, UpstreamTimeout) else 502

@@ -37,6 +37,7 @@ class Relay:
         self.outcomes: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
+        self.usage: Counter[str] = Counter()
         self._salt = bytes.fromhex(config.salt)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,6 +56,7 @@ class Relay:
             "outcomes": dict(self.outcomes),
             "statuses": {str(status): number for status, number in self.statuses.items()},
             "errors": dict(self.errors),
+            "usage": dict(self.usage),
             "upstream": self.client.stats(),
             "channel": self.sink.stats(),
         }

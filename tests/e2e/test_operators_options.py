@@ -1,0 +1,31 @@
+"""What operators can switch on: asking for token counts."""
+
+import json
+
+import httpx
+
+CALL = {"model": "m", "max_tokens": 20, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def stream(url: str, **fields: object) -> list[str]:
+    """The events of a streamed chat completion."""
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json={**CALL, **fields}, timeout=60) as response:
+        assert response.status_code == 200
+        return [line for line in response.iter_lines() if line]
+
+
+def test_token_counts_that_the_client_did_not_ask_for(endpoint, start_proxy, read_store):
+    proxy = start_proxy(endpoint[0], "--ask-usage")
+    plain = stream(proxy.url)
+    asked = stream(proxy.url, stream_options={"include_usage": True})
+    assert plain[-1] == asked[-1] == "data: [DONE]"
+    assert not any(json.loads(event[6:])["choices"] == [] for event in plain[:-1])
+    assert json.loads(asked[-2][6:])["usage"]
+    assert proxy.status()["relays"][0]["stats"]["usage"] == {"asked": 1, "hidden": 1}
+    assert 'agentperf_proxy_usage_chunks_total{step="hidden",worker="0"} 1.0' in proxy.metrics()
+    proxy.stop()
+    one, other = read_store(proxy.store, "attempts")
+    for row in (one, other):
+        assert (row["status"], row["usage_source"]) == ("ok", "server")
+        assert row["input_tokens"] > 0
+        assert row["output_tokens"] > 0
