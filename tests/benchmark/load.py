@@ -15,7 +15,8 @@ END = b"\r\n0\r\n\r\n"
 class Load:
     """One kind of traffic.
 
-    `chunks` content chunks of some 250 bytes come back, `gap_ms` apart; with no chunks one JSON body does.
+    `chunks` content chunks of some 250 bytes come back, `gap_ms` apart; with no chunks one JSON body does. A stream
+    pauses for `think_ms` after each answer.
     """
 
     name: str
@@ -24,11 +25,12 @@ class Load:
     chunks: int
     gap_ms: float
     body_bytes: int
+    think_ms: float = 0
 
     @property
     def seconds(self) -> float:
-        """What the upstream takes for one answer."""
-        return self.chunks * self.gap_ms / 1000
+        """Of one answer and the pause after it, as far as it is known."""
+        return (self.chunks * self.gap_ms + self.think_ms) / 1000
 
     @property
     def model(self) -> str:
@@ -67,6 +69,8 @@ class Taken:
     wall_s: float = 0.0
     relay_cpu_s: float = 0.0
     other_cpu_s: float = 0.0
+    dropped: int = 0
+    """Frames that the observer did not get."""
 
 
 class BenchmarkError(Exception):
@@ -127,7 +131,10 @@ class _Stream(asyncio.Protocol):
             complete = self.tail == END
         if complete:
             self.drive.taken.ttft_s.append(self.first - self.began)
-            self.next()
+            if self.drive.think_s:
+                asyncio.get_running_loop().call_later(self.drive.think_s, self.next)
+            else:
+                self.next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.finish(BenchmarkError(f"the connection broke off: {exc}"))
@@ -148,6 +155,7 @@ class _Drive:
         self.load, self.host, self.port = load, host, port
         self.request = load.request(f"{host}:{port}")
         self.left = requests
+        self.think_s = load.think_ms / 1000
         self.taken = Taken(requests)
 
     async def stream(self, number: int) -> None:

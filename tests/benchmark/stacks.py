@@ -65,6 +65,10 @@ class Stack:
     share: float = 1.0
     admin: str | None = None
 
+    def dropped(self) -> int:
+        """Frames that did not fit the way to the observer, so far."""
+        return 0 if self.admin is None else status_of(self.admin)["relays"][0]["stats"]["channel"]["frames_dropped"]
+
     def settle(self) -> None:
         """Wait until what happens behind the traffic has been done too."""
         if self.admin is None:

@@ -39,12 +39,6 @@ def measure(cores: Cores, address: str, work: Path, rounds: int, soak: int) -> N
             _soak(stack, soak)
 
 
-def channel_of(stack: Stack) -> dict[str, int]:
-    """The counters of the way to the observer."""
-    assert stack.admin is not None
-    return status_of(stack.admin)["relays"][0]["stats"]["channel"]
-
-
 # --- Exporters
 
 
