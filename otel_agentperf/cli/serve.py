@@ -68,6 +68,9 @@ def proxy(
         bool,
         typer.Option("--ask-usage", help="Ask servers for token counts where clients do not, and hide the answer."),
     ] = False,
+    access_log: Annotated[
+        str | None, typer.Option(metavar="json|none", help="Log each exchange on standard error. [default: none]")
+    ] = None,
     preserve_host: Annotated[
         bool, typer.Option("--preserve-host", help="Forward the client's Host header instead of the upstream's.")
     ] = False,
@@ -111,6 +114,7 @@ def proxy(
         "workers": workers,
         "capture": capture,
         "provider": provider,
+        "access_log": access_log,
         "connect_timeout_s": connect_timeout,
         "idle_limit_s": idle_limit,
         "drain_s": drain,

@@ -6,7 +6,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from otel_agentperf_proxy.exchange import Exchange, RequestHead
+from otel_agentperf_proxy.exchange import Exchange, RequestHead, address_of_peer
 from otel_agentperf_proxy.headers import Headers
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ async def serve(relay: "Relay", scope: Scope, receive: Receive, send: Send) -> N
         query=scope.get("query_string", b""),
         headers=[(name, value) for name, value in scope["headers"]],
         received_ns=monotonic_ns(),
+        client=address_of_peer(scope.get("client")),
     )
     client = _Client()
     exchange = client.exchange = Exchange(relay, request, client)

@@ -77,6 +77,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ask_usage: bool = False
     """Ask servers for the token counts of streamed chat completions (`stream_options.include_usage`) where the client
     does not speak of them, and hide the chunk that brings them. Such requests are held until they are complete."""
+    access_log: Literal["none", "json"] = "none"
+    """`json`: a line on standard error for each exchange that ended. No queries, no credentials."""
     preserve_host: bool = False
     """Forward the client's Host header instead of the upstream's authority."""
     connect_timeout_s: float = 10.0
@@ -119,6 +121,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise UsageError(f"the path of an upstream begins with a slash, unlike {table.path!r}")
             if table.strip_path and table.path is None:
                 raise UsageError(f"strip_path without path: there is nothing to take off for {table.url}")
+        if self.access_log != "none" and not self.observe:
+            raise UsageError("access_log needs observe: the observer writes it")
         if self.tls_key and not self.tls_cert:
             raise UsageError("tls_key without tls_cert")
         for name in self.__struct_fields__:

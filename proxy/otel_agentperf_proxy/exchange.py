@@ -59,6 +59,8 @@ class RequestHead(NamedTuple):
     """Monotonic time at which it had been read."""
     upgrade: ClientEnd | None = None
     """Where the request asks for a WebSocket."""
+    client: str = ""
+    """The client's address, without its port."""
 
 
 class ClientSide(Protocol):
@@ -230,6 +232,7 @@ class Exchange(HTTPExchange):
                 sampled=parent.sampled if parent else True,
                 tracestate=parent.tracestate if parent else "",
                 identity_key=key,
+                client=request.client,
             ),
         )
         flags = b"01" if parent is None or parent.sampled else b"00"
@@ -652,6 +655,11 @@ class RandomBytes:
             at = 0
         self._at = at + size
         return self._bytes[at : at + size]
+
+
+def address_of_peer(peer: object) -> str:
+    """A client's address without its port, of a socket or of an ASGI scope; empty when there is none."""
+    return str(peer[0]) if isinstance(peer, tuple | list) and peer else ""
 
 
 def _text(method: bytes) -> str:

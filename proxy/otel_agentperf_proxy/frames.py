@@ -74,6 +74,8 @@ class Open(msgspec.Struct, frozen=True, array_like=True):
     """Key of the explicit identity under which the relay chose `trace_id`; None without one."""
     resumed: bool = False
     """Sent again to a restarted observer: earlier frames of this call are lost."""
+    client: str = ""
+    """Address of the client, without its port; empty when it is not known."""
 
 
 class ResponseHead(msgspec.Struct, frozen=True, array_like=True):

@@ -16,6 +16,7 @@ import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agentperf.semconv import WEBSOCKET
+from otel_agentperf_proxy.access_log import AccessLog, entry
 from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
@@ -106,6 +107,7 @@ class Observer:
         self._spans = Spans(resource(), self._clock, provider=config.provider)
         self._store = self._open_store(config) if config.store else None
         self._export: Export | None = create_export(config)
+        self._access_log = AccessLog() if config.access_log == "json" else None
         self._relays: dict[str, _Relay] = {}
         self._held: deque[tuple[int, Call]] = deque()
         self._pending: list[ReadableSpan] = []
@@ -187,6 +189,8 @@ class Observer:
             self._guarded("store", self._store.close)
         if self._export is not None:
             self._guarded("export", self._export.close)
+        if self._access_log is not None:
+            self._guarded("access log", self._access_log.close)
 
     @property
     def holds(self) -> bool:
@@ -215,6 +219,7 @@ class Observer:
             "errors": dict(self._errors),
             "store": self._store.stats() if self._store is not None else None,
             "export": self._export.stats() if self._export is not None else None,
+            "access_log": self._access_log.stats() if self._access_log is not None else None,
             "linker": self._linker.stats(),
         }
 
@@ -403,7 +408,13 @@ class Observer:
             except Exception as exc:
                 self._failed("finish", exc)
         self._guarded("span", self._emit_call, call)
+        if self._access_log is not None and call.connection is None:
+            self._guarded("access log", self._log, call)
         self._close_runs(closed)
+
+    def _log(self, call: Call) -> None:
+        assert self._access_log is not None
+        self._access_log.write(entry(call, self._clock.unix_ns(call.t0_ns)))
 
     def _close_runs(self, runs: Sequence[Run]) -> None:
         for run in runs:

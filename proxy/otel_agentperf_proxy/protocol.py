@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 
 from otel_agentperf_proxy import dialects
-from otel_agentperf_proxy.exchange import JOINED_BYTES, Exchange, RequestHead
+from otel_agentperf_proxy.exchange import JOINED_BYTES, Exchange, RequestHead, address_of_peer
 from otel_agentperf_proxy.headers import Headers
 from otel_agentperf_proxy.tunnel import ClientEnd, asks_for_websocket
 
@@ -83,6 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self._relay = listener.relay
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpRequestParser(self)
+        self._peer = ""
         self._url = b""
         self._headers: Headers = []
         self._in_head = False
@@ -123,6 +124,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none by inheritance.
         self._transport = cast("asyncio.Transport", transport)
+        self._peer = address_of_peer(transport.get_extra_info("peername"))
         self.deadline_s = monotonic() + self._relay.config.head_timeout_s
         if not self._listener.add(self):
             self._refuse(503, "too many connections", (b"retry-after", b"1"))
@@ -295,7 +297,7 @@ class ClientConnection(asyncio.Protocol):
         if not url.startswith(b"/"):
             url, refusal = self._other_form(method, url)
         path, _, query = url.partition(b"?")
-        incoming = _Incoming(RequestHead(method, path, query, self._headers, self._read_ns))
+        incoming = _Incoming(RequestHead(method, path, query, self._headers, self._read_ns, client=self._peer))
         hosts = 0
         length = 0
         for name, value in self._headers:

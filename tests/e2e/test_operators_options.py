@@ -1,4 +1,4 @@
-"""What operators can switch on: asking for token counts."""
+"""What operators can switch on: asking for token counts, the access log."""
 
 import json
 
@@ -29,3 +29,24 @@ def test_token_counts_that_the_client_did_not_ask_for(endpoint, start_proxy, rea
         assert (row["status"], row["usage_source"]) == ("ok", "server")
         assert row["input_tokens"] > 0
         assert row["output_tokens"] > 0
+
+
+def test_the_access_log(endpoint, start_proxy):
+    proxy = start_proxy(endpoint[0], "--access-log", "json", "--workers", "2")
+    headers = {"authorization": "Bearer sk-hidden", "x-request-id": "r-1", "user-agent": "agent/1"}
+    for number in range(3):
+        url = f"{proxy.url}/v1/chat/completions?key=hidden-{number}"
+        assert httpx.post(url, json={**CALL, "stream": False}, headers=headers).status_code == 200
+    assert httpx.get(f"{proxy.url}/nowhere").status_code == 404
+    log = proxy.stop()
+    assert "hidden" not in log
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert len(lines) == 4
+    calls = [line for line in lines if line["method"] == "POST"]
+    for line in calls:
+        assert (line["path"], line["status"], line["outcome"]) == ("/v1/chat/completions", 200, "ok")
+        assert (line["client"], line["request_id"], line["user_agent"]) == ("127.0.0.1", "r-1", "agent/1")
+        assert line["model"] == "m"
+        assert line["duration_s"] > 0
+    (other,) = [line for line in lines if line["method"] == "GET"]
+    assert (other["path"], other["status"]) == ("/nowhere", 404)
