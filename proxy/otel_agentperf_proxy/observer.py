@@ -24,6 +24,7 @@ from otel_agentperf_proxy.dialects import MessageCache
 from otel_agentperf_proxy.export import Export, create_export
 from otel_agentperf_proxy.frames import End, Frame, Hello, Kind, Open, RunTrace, TaskOutcome
 from otel_agentperf_proxy.intake import run_observer
+from otel_agentperf_proxy.journal import Journal
 from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.spans import Spans
 from otel_agentperf_proxy.store import SegmentWriter, prepare
@@ -113,7 +114,9 @@ class Observer:
         self._pending: list[ReadableSpan] = []
         self._pending_ns = 0
         """When the first of the spans that wait came."""
-        self._run_traces: dict[str, bytes] = {}
+        self._journal = Journal(Path(config.store)) if config.store else None
+        self._journal_ns = 0
+        self._run_traces = self._recall()
         self._unsampled_runs: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
@@ -132,6 +135,15 @@ class Observer:
             max_bytes=config.store_max_bytes,
             max_age_s=config.store_max_age_s,
         )
+
+    def _recall(self) -> dict[str, bytes]:
+        """Take up the trajectories that an observer before this one knew; the traces of the open runs among them."""
+        if self._journal is None:
+            return {}
+        now_ns = monotonic_ns()
+        now_unix_ns = self._clock.unix_ns(now_ns)
+        runs = self._linker.recall(self._journal.open(), lambda unix_ns: now_ns - max(now_unix_ns - unix_ns, 0))
+        return {run.identity_key: run.trace_id for run in runs if run.identity_key is not None}
 
     # What relays tell.
 
@@ -165,11 +177,15 @@ class Observer:
         # As late as the next tick would be too late.
         if self._pending and now_ns + round(self.tick_s * 1e9) - self._pending_ns >= self._flush_ns:
             self.flush()
+        elif now_ns - self._journal_ns >= self._flush_ns:
+            self._journal_ns = now_ns
+            self._guarded("journal", self._remember)
         if self._store is not None:
             self._guarded("store", self._store.tick)
 
     def flush(self) -> None:
-        """Write the spans that wait."""
+        """Write the spans that wait, and before them what they count."""
+        self._guarded("journal", self._remember)
         spans, self._pending = self._pending, []
         if self._store is not None and spans:
             self._guarded("store", self._store.write, spans)
@@ -185,6 +201,8 @@ class Observer:
         self._guarded("expire", self._close_all)
         self.flush()
         self._closed = True
+        if self._journal is not None:
+            self._guarded("journal", self._journal.close)
         if self._store is not None:
             self._guarded("store", self._store.close)
         if self._export is not None:
@@ -434,6 +452,11 @@ class Observer:
 
     def _expire(self, now_ns: int) -> None:
         self._close_runs(self._linker.expire(now_ns))
+
+    def _remember(self) -> None:
+        memos = self._linker.take_memos(self._clock.unix_ns)
+        if self._journal is not None:
+            self._journal.append(memos)
 
     def _close_all(self) -> None:
         self._close_runs(self._linker.close_all())

@@ -12,8 +12,9 @@ from otel_agentperf import semconv
 from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Message
 from otel_agentperf_proxy.trajectory import history, rules
+from otel_agentperf_proxy.trajectory.records import Trajectory
 from otel_agentperf_proxy.trajectory.rules import Call, Link, Rule
-from otel_agentperf_proxy.trajectory.state import NEAR_NS, State, Trajectory
+from otel_agentperf_proxy.trajectory.state import NEAR_NS, State
 from otel_agentperf_proxy.trajectory.tools import is_assistant
 
 AFTER_NS: Final = 2 * 10**9

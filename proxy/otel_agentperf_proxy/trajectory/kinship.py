@@ -10,8 +10,9 @@ from typing import Final
 
 from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Message
+from otel_agentperf_proxy.trajectory.records import Asked, Trajectory
 from otel_agentperf_proxy.trajectory.rules import MAX_CANDIDATES, Call
-from otel_agentperf_proxy.trajectory.state import Asked, State, Trajectory
+from otel_agentperf_proxy.trajectory.state import State
 from otel_agentperf_proxy.trajectory.tools import is_assistant, tool_span_id
 
 LIKELY: Final = 0.8
@@ -57,7 +58,7 @@ def _taken(asked: Asked) -> bool:
     )
 
 
-def suspect(child: Trajectory, asked: Asked) -> None:
+def suspect(state: State, child: Trajectory, asked: Asked) -> None:
     """Note who may have started the child; it is told at once when the argument is telling."""
     parent = asked.turn.trajectory
     child.asked = asked
@@ -66,6 +67,7 @@ def suspect(child: Trajectory, asked: Asked) -> None:
         parent.children[0].asked = None
         del parent.children[0]
     if asked.telling:
+        state.withdraw(asked.turn, asked.position)
         adopt(child, parent, asked)
 
 

@@ -12,31 +12,22 @@ request, or after `close_grace_s`.
 """
 
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from otel_agentperf import semconv
-from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Identity, RequestFacts, ResponseFacts
 from otel_agentperf_proxy.trajectory import beside, history, kinship, rules
 from otel_agentperf_proxy.trajectory.agents import identity_key as key_of
 from otel_agentperf_proxy.trajectory.agents import trajectory_key
+from otel_agentperf_proxy.trajectory.memos import Clock, Memo, memo, recalled
 from otel_agentperf_proxy.trajectory.placement import Placement
+from otel_agentperf_proxy.trajectory.records import Asked, Run, Trajectory
 from otel_agentperf_proxy.trajectory.rules import Call
-from otel_agentperf_proxy.trajectory.runs import Runs, can_continue, is_compacted, is_new_request
-from otel_agentperf_proxy.trajectory.state import (
-    MAX_ARGUMENTS,
-    NEAR_NS,
-    TELLING_CHARS,
-    Asked,
-    Run,
-    State,
-    Trajectory,
-    Turn,
-    derived_id,
-)
-from otel_agentperf_proxy.trajectory.tools import is_assistant, take_results, text_tail
+from otel_agentperf_proxy.trajectory.runs import Runs, can_continue
+from otel_agentperf_proxy.trajectory.state import NEAR_NS, State, derived_id
+from otel_agentperf_proxy.trajectory.tools import is_assistant
+from otel_agentperf_proxy.trajectory.turns import Turns
 
 _CHANGING_TAGS: Final = frozenset(("phase", "level", "outcome", "trajectory.final"))
 """Launcher tags that may change while one agent works."""
@@ -67,7 +58,35 @@ class Linker:
         self._forget_after_ns = round(max(forget_after_s, idle_limit_s) * 1e9)
         self._state = State(max_trajectories=max_trajectories)
         self._runs = Runs(self._state, max_spans_per_trace=max_spans_per_trace)
+        self._turns = Turns(self._state, self._runs)
         self._inflight = 0
+        self._changed: dict[str, Trajectory] = {}
+
+    def recall(self, memos: Iterable[Memo], monotonic_ns: Clock) -> list[Run]:
+        """Take up what an earlier process knew, before any call; returns the runs that are open.
+
+        Args:
+            memos: what was active last at the end.
+            monotonic_ns: from Unix nanoseconds.
+        """
+        state = self._state
+        for one in memos:
+            trajectory = recalled(one, monotonic_ns)
+            if evicted := state.add(trajectory):
+                self._runs.close(evicted)
+                state.forget(evicted)
+            if trajectory.run is not None:
+                (state.open if trajectory.done_ns is None else state.done)[trajectory.key] = trajectory
+        return [one.run for one in (*state.open.values(), *state.done.values()) if one.run is not None]
+
+    def take_memos(self, unix_ns: Clock) -> list[Memo]:
+        """What is to be remembered of the trajectories with explicit ids that changed since the last time.
+
+        Args:
+            unix_ns: from monotonic nanoseconds.
+        """
+        changed, self._changed = self._changed, {}
+        return [memo(trajectory, unix_ns) for trajectory in changed.values()]
 
     def place(
         self,
@@ -128,7 +147,7 @@ class Linker:
             link = self._new_root(call, auxiliary, closed)
         elif link.trajectory.auxiliary:
             link = self._take_over(link, call)
-        placement = self._attach_auxiliary(call, link) if auxiliary else self._take_turn(call, link)
+        placement = self._turns.attach(call, link) if auxiliary else self._turns.take(call, link)
         placement.closed_runs[:0] = closed
 
         trajectory = link.trajectory
@@ -142,6 +161,7 @@ class Linker:
             run.last_activity_ns = max(run.last_activity_ns, t0_ns)
         if tags and run.tags != tags:
             run.tags = {**run.tags, **tags}
+        self._note_change(trajectory)
         return placement
 
     def finish(self, placement: Placement, response: ResponseFacts | None, status: str, end_ns: int) -> list[Run]:
@@ -154,11 +174,12 @@ class Linker:
         trajectory.inflight -= 1
         trajectory.turns_inflight -= turn is not None
         if turn is not None:
-            self._note_response(turn, response, status, end_ns)
+            self._turns.note_response(turn, response, status, end_ns)
         if trajectory.forgotten:
             return []
+        self._note_change(trajectory)
         self._state.touch(trajectory, end_ns)
-        if placement.summarizes and status == semconv.Status.OK and response is not None:
+        if placement.summarizes and status == semconv.Status.OK and response is not None and not trajectory.auxiliary:
             trajectory.compacting = turn is None
             if not trajectory.explicit:
                 self._state.set_summary(trajectory, response.lines)
@@ -194,6 +215,7 @@ class Linker:
             if trajectory.done_ns is None or trajectory.done_ns + self._grace_ns > now_ns:
                 break
             closed += self._runs.close(trajectory)
+            self._note_change(trajectory)
         for trajectory in tuple(state.beside.values()):
             if trajectory.last_activity_ns + NEAR_NS > now_ns:
                 break
@@ -202,6 +224,7 @@ class Linker:
         state.expire_openings(now_ns)
         for trajectory in state.idle_before(state.open, now_ns - self._idle_limit_ns):
             closed += self._runs.close(trajectory)
+            self._note_change(trajectory)
         for trajectory in state.idle_before(state.trajectories, now_ns - self._forget_after_ns):
             state.forget(trajectory)
         return closed
@@ -210,14 +233,16 @@ class Linker:
         """Close every open run, for the end of the process."""
         state = self._state
         left = (*state.beside.values(), *state.done.values(), *state.open.values())
+        for trajectory in left:
+            self._note_change(trajectory)
         return [run for trajectory in left for run in self._runs.close(trajectory)]
 
     def stats(self) -> dict[str, int]:
         """Counts for status and metrics.
 
         `active_trajectories` have an open run without final answer, `open_runs` are all runs not yet handed out;
-        `inflight` are calls placed and not finished; `evictions` and `forgotten_tool_calls` count what the bounds of
-        the memory cost since the start.
+        `inflight` are calls placed and not finished; `index_entries` is what the rules look things up in; `evictions`
+        and `forgotten_tool_calls` count what the bounds of the memory cost since the start.
         """
         state = self._state
         return {
@@ -226,9 +251,14 @@ class Linker:
             "open_runs": len(state.open) + len(state.done) + len(state.beside),
             "inflight": self._inflight,
             "indexed_tool_calls": state.indexed_calls(),
+            "index_entries": state.index_entries(),
             "evictions": state.evictions,
             "forgotten_tool_calls": state.forgotten_tool_calls,
         }
+
+    def _note_change(self, trajectory: Trajectory) -> None:
+        if trajectory.explicit:
+            self._changed[trajectory.key] = trajectory
 
     # --- The trajectory --------------------------------------------------------------------------------------------
 
@@ -336,7 +366,7 @@ class Linker:
         asked = kinship.asked_for(self._state, call)
         if asked is None:
             return False
-        kinship.suspect(trajectory, asked)
+        kinship.suspect(self._state, trajectory, asked)
         if asked.telling and not trajectory.explicit:
             trajectory.source, trajectory.confidence = semconv.Source.SUB_AGENT, kinship.LIKELY
         return asked.telling
@@ -349,168 +379,6 @@ class Linker:
         waiting = [Asked(turn, position, True) for turn in parent.asking for position, _ in enumerate(turn.waiting)]
         kinship.adopt(trajectory, parent, waiting[0] if len(waiting) == 1 else None)
 
-    # --- The turn --------------------------------------------------------------------------------------------------
-
-    def _attach_auxiliary(self, call: Call, link: rules.Link) -> Placement:
-        trajectory = link.trajectory
-        run = trajectory.run or trajectory.latest_run
-        opened = run is None
-        if link.source == semconv.Source.TEXT:
-            self._state.set_openings(trajectory, b"")
-        finished = []
-        if any(message.tool_results for message in call.request.messages):
-            # A summary that is wanted in the middle of the work brings the results that the next turn will not.
-            finished = take_results(self._state, trajectory, call.request.messages, call.chain, call.t0_ns, ())
-        return Placement(
-            run=run or self._runs.open(trajectory, call, link),
-            source=link.source,
-            confidence=link.confidence,
-            segment_index=trajectory.segment,
-            turn_index=None,
-            turn_id=call.span_id.hex(),
-            kind=semconv.KIND_AUXILIARY,
-            attempt_index=0,
-            first_attempt=None,
-            shared_prefix_bytes=None,
-            summarizes=_summarizes(call),
-            trajectory=trajectory,
-            turn=None,
-            finished_tools=finished,
-            opened_run=opened,
-        )
-
-    def _take_turn(self, call: Call, link: rules.Link) -> Placement:
-        trajectory, last = link.trajectory, link.trajectory.turn
-        run = trajectory.run
-        if run is not None and last is not None and rules.is_retry(last, call.chain):
-            return self._retry(call, last, run, link)
-
-        messages = call.request.messages
-        shared = history.shared(trajectory.chain, call.chain)
-        waited = bool(trajectory.asking)
-        identity = call.identity
-        compacted = is_compacted(trajectory, call, link, shared, waited)
-        if identity is not None and identity.segment is not None:
-            trajectory.segment = identity.segment
-        elif compacted:
-            trajectory.segment += 1
-        told = identity.tool_durations_s if identity is not None else ()
-        finished = take_results(self._state, trajectory, messages, call.chain, call.t0_ns, told)
-        if trajectory.children:
-            kinship.confirm(trajectory, messages[shared:])
-
-        closed: list[Run] = []
-        before = trajectory.latest_run
-        tools_between = waited or bool(finished)
-        if run is not None and is_new_request(trajectory, run, call, shared, tools_between, compacted):
-            closed += self._runs.close(trajectory)
-            run = None
-        if run is None:
-            run = self._runs.open(trajectory, call, link)
-            if not trajectory.explicit and not beside.may_have_come(self._state, call):
-                self._state.set_openings(trajectory, beside.last_text(messages), call.t0_ns)
-        else:
-            part, run = run, self._runs.go_on(trajectory, run, call)
-            if run is not part:
-                closed.append(part)
-
-        context = (run.trace_id if call.parent_span_id is None else call.trace_id, call.span_id)
-        turn = Turn(
-            trajectory=trajectory,
-            turn_id=call.span_id.hex(),
-            turn_index=trajectory.turns,
-            run=run,
-            chain_end=history.entry(call.chain, len(messages)),
-            message_count=len(messages),
-            context=context,
-            shared_bytes=sum(message.size for message in messages[:shared]),
-            text_tail=text_tail(messages),
-            stored=call.request.dialect == _STORING_DIALECT,
-        )
-        trajectory.turns += 1
-        trajectory.compacting = False
-        if identity is not None and identity.run_key is not None:
-            trajectory.run_key = identity.run_key
-        if trajectory.summary and link.source == semconv.Source.SUMMARY:
-            self._state.set_summary(trajectory, b"")
-        run.turn_count += 1
-        self._remember(trajectory, turn, call.chain)
-        return Placement(
-            run=run,
-            source=link.source,
-            confidence=link.confidence,
-            segment_index=trajectory.segment,
-            turn_index=turn.turn_index,
-            turn_id=turn.turn_id,
-            kind=semconv.KIND_TURN,
-            attempt_index=0,
-            first_attempt=None,
-            shared_prefix_bytes=turn.shared_bytes,
-            summarizes=_summarizes(call),
-            trajectory=trajectory,
-            turn=turn,
-            finished_tools=finished,
-            closed_runs=closed,
-            opened_run=run is not before,
-        )
-
-    def _retry(self, call: Call, turn: Turn, run: Run, link: rules.Link) -> Placement:
-        trajectory = link.trajectory
-        if turn in trajectory.asking:
-            self._state.answered(turn)
-        turn.status = None
-        turn.attempts += 1
-        return Placement(
-            run=run,
-            source=link.source,
-            confidence=link.confidence,
-            segment_index=trajectory.segment,
-            turn_index=turn.turn_index,
-            turn_id=turn.turn_id,
-            kind=semconv.KIND_TURN,
-            attempt_index=turn.attempts - 1,
-            first_attempt=turn.context,
-            shared_prefix_bytes=turn.shared_bytes,
-            summarizes=_summarizes(call),
-            trajectory=trajectory,
-            turn=turn,
-        )
-
-    def _note_response(self, turn: Turn, response: ResponseFacts | None, status: str, end_ns: int) -> None:
-        turn.status = status
-        turn.end_ns = max(turn.end_ns, end_ns)
-        # The results of an earlier attempt are not what the client goes on from.
-        turn.call_ids, turn.message_digest, turn.waiting = frozenset(), None, ()
-        if response is None or status == semconv.Status.ERROR:
-            return
-        turn.message_digest = response.message_digest
-        turn.call_ids = frozenset(call.id for call in response.tool_calls if call.id)
-        trajectory, state = turn.trajectory, self._state
-        if status != semconv.Status.CANCELLED or response.terminal:
-            # The arguments' text would be held for as long as the tool runs: marks are enough.
-            turn.arguments = _arguments(response)
-            turn.waiting = tuple(replace(call, string_arguments=()) for call in response.tool_calls)
-        if trajectory.forgotten or turn is not trajectory.turn:
-            return
-        if not turn.waiting:
-            state.set_said(trajectory, response.lines)
-        if turn.stored and response.id and not trajectory.explicit:
-            state.index_response(turn, response.id)
-
-    def _remember(self, trajectory: Trajectory, turn: Turn, chain: bytes) -> None:
-        indexed = not trajectory.explicit
-        if indexed:
-            self._state.unindex_end(trajectory)
-        trajectory.turn = turn
-        if chain:
-            trajectory.chain = chain
-        if indexed:
-            self._state.index_end(trajectory)
-
-
-_STORING_DIALECT: Final = "openai.responses"
-"""Where a request can name the response that it continues."""
-
 
 def _has_begun(call: Call) -> bool:
     """Whether the conversation did begin before this call, somewhere that we could not tell: the model's words are in
@@ -520,17 +388,3 @@ def _has_begun(call: Call) -> bool:
         or semconv.GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID in call.request.attributes
         or any(is_assistant(message) for message in call.request.messages)
     )
-
-
-def _summarizes(call: Call) -> bool:
-    return call.request.summarizes or (call.identity is not None and call.identity.summarizes)
-
-
-def _arguments(response: ResponseFacts) -> tuple[tuple[bytes, int, bool], ...]:
-    found = [
-        (marks.mark(text), position, len(text.strip()) >= TELLING_CHARS)
-        for position, call in enumerate(response.tool_calls)
-        for text in call.string_arguments
-        if text.strip()
-    ]
-    return tuple(found[:MAX_ARGUMENTS])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from otel_agentperf_proxy.trajectory.state import Run, Trajectory, Turn
+from otel_agentperf_proxy.trajectory.records import Run, Trajectory, Turn
 from otel_agentperf_proxy.trajectory.tools import ToolSpan
 
 

@@ -16,7 +16,8 @@ from otel_agentperf import semconv
 from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Identity, Message, RequestFacts
 from otel_agentperf_proxy.trajectory import history
-from otel_agentperf_proxy.trajectory.state import State, Trajectory, Turn
+from otel_agentperf_proxy.trajectory.records import Trajectory, Turn
+from otel_agentperf_proxy.trajectory.state import State
 from otel_agentperf_proxy.trajectory.tools import is_assistant
 
 _T = TypeVar("_T")

@@ -5,8 +5,9 @@ from typing import Final
 
 from otel_agentperf import semconv
 from otel_agentperf_proxy.trajectory import history
+from otel_agentperf_proxy.trajectory.records import Run, Trajectory
 from otel_agentperf_proxy.trajectory.rules import FAILED, Call, Link
-from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, derived_id
+from otel_agentperf_proxy.trajectory.state import State, derived_id
 from otel_agentperf_proxy.trajectory.tools import is_assistant, is_text
 
 MAX_TRACE_AGE_NS: Final = 6 * 3600 * 10**9
@@ -152,9 +153,9 @@ class Runs:
         if run is None:
             return []
         turn = trajectory.turn
-        if trajectory.done_ns is not None or turn is None:
+        if trajectory.done_ns is not None or run.turn_count == 0:
             run.status = semconv.Status.OK
-        elif turn.status in FAILED:
+        elif turn is not None and turn.status in FAILED:
             cancelled = turn.status == semconv.Status.CANCELLED
             run.status = semconv.Status.CANCELLED if cancelled else semconv.Status.ERROR
         else:

@@ -4,19 +4,16 @@ Everything is scoped by tenant. Times are monotonic nanoseconds. Nothing holds m
 """
 
 import hashlib
-from array import array
 from collections import OrderedDict, deque
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from collections.abc import Collection
+from typing import Final
 
 import xxhash
 
-from otel_agentperf import semconv
 from otel_agentperf_proxy import marks
-from otel_agentperf_proxy.facts import AttributeValue, ToolCall
 from otel_agentperf_proxy.trajectory.history import entry
 from otel_agentperf_proxy.trajectory.index import Index
+from otel_agentperf_proxy.trajectory.records import Asked, Trajectory, Turn
 
 MAX_WAITING_TURNS: Final = 64
 """Turns of one trajectory whose tool calls wait for results at one time; past it the oldest are forgotten, counted."""
@@ -33,165 +30,6 @@ MIN_ANSWER_BYTES: Final = 3 * marks.MARK_BYTES
 NEAR_NS: Final = 10 * 10**9
 """An auxiliary call about the user's words and the agent's first call with them are no further apart. (opencode 1.18
 takes up to 4 s between the two.)"""
-
-MAX_SEEN_CALLS: Final = 1024
-"""Tool calls of one trajectory that a later one is compared with; the oldest go first."""
-
-
-@dataclass(slots=True)
-class Run:
-    """An agent run, as its root span needs it. Past the bounds of one trace it continues in a second `Run` object with
-    the same `run_id` and a trace of its own, whose `previous_run` is the first."""
-
-    run_id: str
-    run_index: int
-    trace_id: bytes
-    root_span_id: bytes
-    parent_span_id: bytes | None
-    """The client's span, when it sent a context with the run's first call."""
-    trajectory_id: str
-    parent_trajectory_id: str | None
-    agent_name: str | None
-    agent_depth: int
-    source: str
-    confidence: float
-    session_id: str | None
-    identity_key: str | None
-    """The relay's key of the first call; None without explicit identity in the head."""
-    started_ns: int
-    last_activity_ns: int
-    turn_count: int = 0
-    tool_call_count: int = 0
-    status: str = semconv.Status.ABANDONED
-    """Final once the run was handed out as closed."""
-    tags: Mapping[str, AttributeValue] = field(default_factory=dict)
-    """Launcher tags by tag name, the latest value of each."""
-    previous_run: tuple[bytes, bytes] | None = None
-    """Trace id and root span id of the run (or of the earlier part of this run) to link."""
-    parent_link: tuple[bytes, bytes] | None = None
-    """Trace id and span id of the parent trajectory's tool span that started this one; told when exactly one tool call
-    was waiting there."""
-
-
-class Asked(NamedTuple):
-    """A string argument of a tool call, which may be a sub-agent's task."""
-
-    turn: "Turn"
-    position: int
-    """Of the tool call among the turn's."""
-    telling: bool
-    """Long enough to tell by itself."""
-
-
-@dataclass(slots=True, eq=False)
-class Turn:
-    """The facts of a turn that later calls are compared with."""
-
-    trajectory: "Trajectory"
-    turn_id: str
-    turn_index: int
-    run: Run
-    chain_end: bytes
-    """Digest over all messages of its request; empty when the request held none."""
-    message_count: int
-    context: tuple[bytes, bytes]
-    """Trace id and span id of the first attempt's span."""
-    shared_bytes: int
-    text_tail: int
-    """Messages at the end of its request that are mere text; some harnesses say them anew, further down, each turn."""
-    stored: bool = False
-    """The server may hold the response, for a request that names it."""
-    attempts: int = 1
-    status: str | None = None
-    """None while an attempt is in flight."""
-    end_ns: int = 0
-    waiting: tuple[ToolCall, ...] = ()
-    """Tool calls of the response that wait for results."""
-    call_ids: frozenset[str] = frozenset()
-    """Ids of all tool calls of the response."""
-    message_digest: bytes | None = None
-    response_id: str | None = None
-    """By which a later request can name the response, where the server holds the history."""
-    arguments: tuple[tuple[bytes, int, bool], ...] = ()
-    """Mark, position of the tool call, and whether it is telling: of each string argument of the response's calls."""
-
-
-@dataclass(slots=True, eq=False)
-class Trajectory:
-    """One agent's work on one task."""
-
-    key: str
-    id: str
-    tenant: str
-    explicit: bool
-    source: str
-    confidence: float
-    scope: tuple[tuple[str, str], ...]
-    """Launcher tags that do not change while one agent works: calls that differ in them never belong together."""
-    client: str = ""
-    """User-Agent of its first call: texts that two clients have in common tell nothing."""
-    auxiliary: bool = False
-    """Holds nothing but one auxiliary call of an unknown agent; a root with the same words may take it over."""
-    session: str | None = None
-    """Key of the session that the trajectory is part of, when a client names the session and not the agents in it."""
-    parent_id: str | None = None
-    depth: int = 0
-    agent_name: str | None = None
-    session_id: str | None = None
-    parent_link: tuple[bytes, bytes] | None = None
-    run: Run | None = None
-    """The open run."""
-    done_ns: int | None = None
-    """The open run gave its final answer then; it is handed out when nothing continues it."""
-    latest_run: Run | None = None
-    """The open run, or the one closed last."""
-    spans_in_trace: int = 0
-    trace_started_ns: int = 0
-    trace_part: int = 0
-    """Traces that the open run went through before this one."""
-    run_key: str | None = None
-    """What the client calls the latest user request."""
-    runs: int = 0
-    turns: int = 0
-    segment: int = 0
-    inflight: int = 0
-    """Calls that are placed and not finished, auxiliary ones included."""
-    turns_inflight: int = 0
-    last_activity_ns: int = 0
-    turn: Turn | None = None
-    """The latest turn."""
-    chain: bytes = b""
-    """Prefix chain of the latest turn's request."""
-    openings: bytes = b""
-    """Marks of the texts by which a root and the auxiliary calls beside it find each other, for some seconds."""
-    said: bytes = b""
-    """Marks of the lines of the latest answer without tool calls."""
-    summary: bytes = b""
-    """Marks of the lines of the latest summary of the conversation, until the agent goes on with it."""
-    compacting: bool = False
-    """A summary of the conversation was made since the latest turn."""
-    offering: Turn | None = None
-    """The turn whose calls were answered last; a sub-agent that works on by itself may still begin."""
-    asked: Asked | None = None
-    """The tool call that seems to have started this trajectory, until that is confirmed."""
-    children: "list[Trajectory]" = field(default_factory=list)
-    """Trajectories that seem to be this one's sub-agents, until that is confirmed."""
-    nested: int = 0
-    """Sub-agents that call under this trajectory's session."""
-    asking: list[Turn] = field(default_factory=list)
-    """Turns with waiting tool calls, oldest first."""
-    seen_calls: "array[int]" = field(default_factory=lambda: array("Q"))
-    forgotten: bool = False
-
-    def repeats(self, call: ToolCall) -> bool:
-        """Whether a call of the same tool with the same arguments came before; remembers the call."""
-        mark = xxhash.xxh3_64_intdigest(b"%b\0%b" % (call.name.encode("utf-8", "replace"), call.arguments_digest))
-        before = mark in self.seen_calls
-        if not before:
-            self.seen_calls.append(mark)
-            if len(self.seen_calls) > MAX_SEEN_CALLS:
-                del self.seen_calls[0]
-        return before
 
 
 class State:
@@ -243,11 +81,9 @@ class State:
         self.set_summary(trajectory, b"")
         for turn in trajectory.asking:
             self._unindex_calls(turn)
-            self._withdraw(turn)
+            self.withdraw(turn)
         trajectory.asking.clear()
-        if trajectory.offering is not None:
-            self._withdraw(trajectory.offering)
-            trajectory.offering = None
+        self.offer(trajectory, None)
         if trajectory.asked is not None:
             trajectory.asked.turn.trajectory.children.remove(trajectory)
             trajectory.asked = None
@@ -326,9 +162,23 @@ class State:
         trajectory.asking.remove(turn)
         turn.waiting = ()
         if turn.arguments:
-            if trajectory.offering is not None:
-                self._withdraw(trajectory.offering)
-            trajectory.offering = turn
+            self.offer(trajectory, turn)
+
+    def offer(self, trajectory: Trajectory, turn: Turn | None) -> None:
+        """Keep this turn's arguments findable after its calls were answered, in the place of the one before."""
+        if trajectory.offering is not None:
+            self.withdraw(trajectory.offering)
+        trajectory.offering = turn
+
+    def withdraw(self, turn: Turn, position: int | None = None) -> None:
+        """The arguments of one of the turn's calls, or of all, are not to be found any more."""
+        kept = []
+        for mark, at, telling in turn.arguments:
+            if position is None or at == position:
+                self._arguments.discard(_key(turn.trajectory.tenant, mark), Asked(turn, at, telling))
+            else:
+                kept.append((mark, at, telling))
+        turn.arguments = tuple(kept)
 
     def waiting_for(self, tenant: str, call_id: str) -> Collection[Turn]:
         """Turns that wait for a result with this id."""
@@ -342,15 +192,16 @@ class State:
         """Distinct tool-call ids that wait for a result."""
         return len(self._calls)
 
+    def index_entries(self) -> int:
+        """Keys of all indexes."""
+        by_trajectory = (self._ends, self._nearly, self._openings, self._answers, self._summaries)
+        by_turn = (self._calls, self._responses)
+        return sum(map(len, by_trajectory)) + sum(map(len, by_turn)) + len(self._arguments)
+
     def _unindex_calls(self, turn: Turn) -> None:
         for call in turn.waiting:
             if call.id:
                 self._calls.discard(_key(turn.trajectory.tenant, call.id), turn)
-
-    def _withdraw(self, turn: Turn) -> None:
-        for mark, position, telling in turn.arguments:
-            self._arguments.discard(_key(turn.trajectory.tenant, mark), Asked(turn, position, telling))
-        turn.arguments = ()
 
     # By texts.
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from otel_agentperf import semconv
 from otel_agentperf_proxy.facts import Message, ToolCall, ToolResult
 from otel_agentperf_proxy.trajectory import history
-from otel_agentperf_proxy.trajectory.state import Run, State, Trajectory, Turn, derived_id
+from otel_agentperf_proxy.trajectory.records import Run, Trajectory, Turn
+from otel_agentperf_proxy.trajectory.state import State, derived_id
 
 _ASSISTANT_ROLES = frozenset(("assistant", "model"))
 

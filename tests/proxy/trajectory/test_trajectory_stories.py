@@ -18,8 +18,8 @@ STORIES = {
     """,
     "sub-agents in between": """
         S1   | u1           | task:x | -> T0 run0 turn0 header
-        S1/A | v1           | ls:y   | -> T1 run0 turn0 header
-        S1/A | v1 ls:y =y   | a9     | -> T1 run0 turn1 header
+        S1/A | v1           | ls:y   | -> T1<T0 run0 turn0 header
+        S1/A | v1 ls:y =y   | a9     | -> T1<T0 run0 turn1 header
         S1   | u1 task:x =x | a1     | -> T0 run0 turn1 header
     """,
     "tool-call ids tell equal prompts apart": f"""
