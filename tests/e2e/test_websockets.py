@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 import uvicorn
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -84,6 +86,37 @@ async def test_calls_over_a_websocket_are_turns(start_proxy, read_store, compres
         assert row["http_status"] is None
     attempts = [row for row in read_store(proxy.store, "spans") if row["name"] == "GET"]
     assert [row["http.response.status_code"] for row in attempts] == [101]
+
+
+async def test_over_tls_on_both_sides(start_proxy, read_store, tmp_path):
+    """Where no side can end alone, the first end ends both."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    serving, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    certificate.configure_cert(serving)
+    authority.configure_trust(trusting)
+    config = tmp_path / "proxy.toml"
+    config.write_text(f'upstream-ca = "{tmp_path}/ca.pem"\ntls-cert = "{tmp_path}/server.pem"\n')
+    async with responding(ssl=serving) as upstream:
+        upstream = upstream.replace("http", "https")
+        proxy = await asyncio.to_thread(start_proxy, upstream, "--config", str(config))
+        url = url_of(proxy).replace("ws", "wss", 1)
+        for _ in range(2):
+            async with connect(url, ssl=trusting) as connection:
+                assert await ask(connection, "r") == 42
+        async with connect(url, ssl=trusting) as connection:
+            await connection.send(json.dumps({**ASK, "id": "r"}))
+            await connection.recv()
+            connection.transport.close()
+        await asyncio.to_thread(
+            proxy.wait_until, lambda status: sum(status["observer"]["stats"]["calls"].values()) == 6
+        )
+        stats = proxy.status()["relays"][0]["stats"]
+        assert (stats["tunnels"], stats["inflight"], stats["upstream"]["connections"]) == (0, 0, 0)
+        await asyncio.to_thread(proxy.stop)
+    assert [row["status"] for row in read_store(proxy.store, "turns")] == ["ok", "ok", "cancelled"]
 
 
 async def test_a_server_without_websockets_refuses_and_http_goes_on(endpoint, start_proxy):

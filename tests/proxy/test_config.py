@@ -55,6 +55,7 @@ def test_every_key_says_what_it_does() -> None:
         ("workers = 1", "no upstream: give --upstream URL"),
         ('upstream = "127.0.0.1:8000"', "not an http or https URL: '127.0.0.1:8000'; write for example http://"),
         ('upstream = "http://h"\nsalt = "xyz"', "salt must be hex digits"),
+        ('upstream = "http://h"\naccess-log = "json"\nobserve = false', "access_log needs observe"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_one_line(text: str, message: str, tmp_path: Path) -> None:

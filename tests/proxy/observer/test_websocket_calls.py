@@ -321,6 +321,18 @@ def test_after_missing_frames_the_rest_of_the_connection_is_not_guessed(relay):
     assert relay.span("GET")["attributes"][semconv.FRAMES_DROPPED] == 1
 
 
+def test_an_observer_that_was_restarted_does_not_begin_in_the_middle(relay):
+    tunnel = Tunnel(relay)
+    relay.observer._relays.clear()
+    relay.resume(tunnel.told)
+    tunnel.ask(create(), 100)
+    tunnel.answer(120)
+    tunnel.told.end(500)
+    (span,) = relay.spans()
+    assert (span["name"], span["attributes"][semconv.HTTP_RESPONSE_STATUS_CODE]) == ("GET", 101)
+    assert relay.observer.stats()["problems"] == {}
+
+
 def test_a_relay_that_dies_leaves_its_calls_partial(relay):
     tunnel = Tunnel(relay)
     tunnel.ask(create(), 100)
