@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from otel_agentperf.cli.explain import explain, trajectory
 from otel_agentperf.cli.options import Format, Given, Output, Selection, Source, Tiers, grouped
 from otel_agentperf.cli.output import emit, emit_record, restrict
 from otel_agentperf.cli.report import report
@@ -490,6 +491,8 @@ def register(app: typer.Typer) -> None:
         concurrency,
         slo,
         capacity,
+        trajectory,
+        explain,
         query,
         metrics,
     ):

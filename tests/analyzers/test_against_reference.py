@@ -126,3 +126,53 @@ def test_the_shares_of_a_trajectorys_time_are_those_of_the_reference(
     assert row["tool_time_s"] == pytest.approx(union(tool))
     assert row["harness_time_s"] == pytest.approx(job - union(llm + tool))
     assert row["human_time_s"] == pytest.approx(extent - job)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    calls=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(1, 20), st.sampled_from(("ok", "error", "plain"))),
+        min_size=1,
+        max_size=8,
+    ),
+    tools=TOOLS,
+)
+def test_each_instant_of_a_trajectory_belongs_to_one_part(
+    tmp_path_factory: pytest.TempPathFactory,
+    to_lines: Callable[[str], str],
+    calls: list[tuple[int, int, int, str]],
+    tools: list[tuple[int, int, int]],
+) -> None:
+    """The reference looks at every second and asks, in the order of the definition, what goes on in it."""
+    notation: list[str] = []
+    phases: list[tuple[str, int, int]] = []
+    for turn, (run, start, length, kind) in enumerate(calls):
+        middle, end = start + length // 2, start + length
+        words = {"ok": f"first={length // 2} last={length}", "error": "status=error", "plain": "plain"}[kind]
+        notation.append(f"call t={start} turn={turn} run={run} end={length} {words}")
+        phases += {
+            "ok": [("decode_s", middle, end), ("first_token_s", start, middle)],
+            "error": [("retries_s", start, end)],
+            "plain": [("unsplit_s", start, end)],
+        }[kind]
+    bounds = {
+        run: (min(c[1] for c in calls if c[0] == run), max(c[1] + c[2] for c in calls if c[0] == run))
+        for run in {call[0] for call in calls}
+    }
+    for run, start, length in tools:
+        notation.append(f"tool t={start}..{start + length} run={run}")
+        if run in bounds:
+            phases.append(("tool_s", max(start, bounds[run][0]), min(start + length, bounds[run][1])))
+    order = ("decode_s", "first_token_s", "unsplit_s", "retries_s", "tool_s")
+    expected = dict.fromkeys((*order, "harness_s", "human_s"), 0)
+    for second in range(min(start for start, _ in bounds.values()), max(end for _, end in bounds.values())):
+        going_on = {part for part, start, end in phases if start <= second < end}
+        is_run = any(start <= second < end for start, end in bounds.values())
+        expected[next((part for part in order if part in going_on), "harness_s" if is_run else "human_s")] += 1
+
+    path = tmp_path_factory.mktemp("spans") / "spans.jsonl"
+    path.write_text(to_lines("\n".join(notation)))
+    with open_source(str(path)) as database:
+        [row] = database.relation("time_breakdown").to_pylist()
+    assert {part: row[part] for part in expected} == pytest.approx(expected)
+    assert row["total_s"] == pytest.approx(sum(expected.values()))

@@ -1,7 +1,8 @@
-"""Capacity: resampling against a slow reference, live traffic whose answer is known, and the published normalisations."""
+"""Capacity: resampling against a slow reference, live traffic whose answer is known, the published normalisations."""
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_intervals_over_trajectories_are_wider_than_over_turns() -> None:
 def test_bins_cover_every_load_once(highest: int) -> None:
     found = list(curve.bins(highest))
     assert found[0][0] == 1
-    assert all(before[1] + 1 == after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] + 1 == after[0] for before, after in pairwise(found))
     assert found[-1][1] >= highest
     assert all(high - low <= low / 4 for low, high in found)
 

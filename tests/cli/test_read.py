@@ -33,7 +33,7 @@ LISTING = (
     "capacity",
     "query",
 )
-READING = (*LISTING, "metrics", "report")
+READING = (*LISTING, "metrics", "report", "trajectory", "explain")
 
 
 def examples() -> list[tuple[str, str]]:

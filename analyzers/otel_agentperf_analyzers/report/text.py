@@ -11,7 +11,7 @@ from rich.text import Text
 
 from otel_agentperf_analyzers.report.model import Benchmark, Figures, Jobs, Report, Target, Tool, Undefined, Verdict
 
-__all__ = ["render"]
+__all__ = ["amount", "count", "digits", "heading", "integer", "plain", "plain_table", "render", "share"]
 
 _ABSENT: Final = "–"
 _ROOMY: Final = 120
@@ -47,52 +47,52 @@ def _section(console: Console, parts: Iterable[RenderableType]) -> None:
         console.print(part)
 
 
-def _heading(*parts: str | None) -> Text:
+def heading(*parts: str | None) -> Text:
     """A line above a table, set off from what is before it."""
-    first, *rest = [_plain(part) for part in parts if part]
+    first, *rest = [plain(part) for part in parts if part]
     return Text.assemble("\n", (first, "bold"), *(f" · {part}" for part in rest))
 
 
 def _title(report: Report) -> Text:
     counts = report.counts
-    text = Text.assemble(("AgentPerf report", "bold"), f" of {_plain(report.source)}")
+    text = Text.assemble(("AgentPerf report", "bold"), f" of {plain(report.source)}")
     if counts.first_time is not None and counts.last_time is not None:
         text.append(f"\n{_time(counts.first_time)} to {_time(counts.last_time)}")
     parts = [
-        _count(counts.trajectories, "trajectory"),
-        _count(counts.turns, "turn"),
-        _count(counts.tool_calls, "tool call"),
+        count(counts.trajectories, "trajectory"),
+        count(counts.turns, "turn"),
+        count(counts.tool_calls, "tool call"),
     ]
     if counts.auxiliary_calls:
-        parts.append(_count(counts.auxiliary_calls, "auxiliary call"))
+        parts.append(count(counts.auxiliary_calls, "auxiliary call"))
     retries = counts.attempts - counts.turns - counts.auxiliary_calls
     if retries:
-        parts.append(_count(retries, "retry"))
-    text.append(f"\n{' · '.join([*parts, _count(counts.spans, 'span')])}")
+        parts.append(count(retries, "retry"))
+    text.append(f"\n{' · '.join([*parts, count(counts.spans, 'span')])}")
     if report.unread.lines:
-        skipped = _count(report.unread.lines, "unreadable line")
-        text.append(f"\n{skipped} skipped, the first is {_plain(report.unread.examples[0])}", "yellow")
+        skipped = count(report.unread.lines, "unreadable line")
+        text.append(f"\n{skipped} skipped, the first is {plain(report.unread.examples[0])}", "yellow")
     return text
 
 
 def _benchmark(benchmark: Benchmark, jobs: Sequence[Jobs], width: int) -> Iterable[RenderableType]:
     preset = f"preset {benchmark.preset}" if benchmark.preset else None
-    accelerators = _count(benchmark.accelerators, "accelerator") if benchmark.accelerators else None
-    yield _heading(f"Benchmark {benchmark.benchmark_id}", benchmark.model, preset, accelerators)
+    accelerators = count(benchmark.accelerators, "accelerator") if benchmark.accelerators else None
+    yield heading(f"Benchmark {benchmark.benchmark_id}", benchmark.model, preset, accelerators)
     if benchmark.levels:
         yield _figures(benchmark.levels, width, benchmark=True)
     yield from _verdicts(benchmark.targets, benchmark=True)
     if jobs:
-        yield _heading("Jobs", "all phases, shares of their time")
+        yield heading("Jobs", "all phases, shares of their time")
         yield _jobs(jobs, width, benchmark=True)
 
 
 def _live(report: Report, jobs: Sequence[Jobs], width: int) -> Iterable[RenderableType]:
-    yield _heading("Live traffic", None if report.benchmarks else "no benchmark")
+    yield heading("Live traffic", None if report.benchmarks else "no benchmark")
     yield _figures(report.live, width, benchmark=False)
     yield from _verdicts(report.live_targets, benchmark=False)
     if jobs:
-        yield _heading("Jobs", "shares of their time")
+        yield heading("Jobs", "shares of their time")
         yield _jobs(jobs, width, benchmark=False)
 
 
@@ -100,21 +100,21 @@ _BOTH, _WIDE, _BENCHMARK, _WIDE_BENCHMARK = range(4)
 """Where a figure is shown: always, in a benchmark only with room, only in benchmarks, only in benchmarks with room."""
 
 _FIGURES: Final[tuple[tuple[str, Callable[[Figures], str], int], ...]] = (
-    ("turns", lambda it: _integer(it.turns), _BOTH),
-    ("jobs\ndone", lambda it: _integer(it.completed_trajectories), _BENCHMARK),
-    ("TTFT s\nP50", lambda it: _digits(it.ttft_p50_s), _BOTH),
-    ("TTFT s\nP95", lambda it: _digits(it.ttft_p95_s), _BOTH),
-    ("tok/s\nP25", lambda it: _digits(it.output_speed_p25_tps), _BOTH),
-    ("tok/s\nP50", lambda it: _digits(it.output_speed_p50_tps), _BOTH),
-    ("E2E s\nP50", lambda it: _digits(it.e2e_latency_p50_s), _BOTH),
-    ("E2E s\nP95", lambda it: _digits(it.e2e_latency_p95_s), _WIDE),
-    ("input\ntokens", lambda it: _amount(it.input_tokens), _WIDE),
-    ("output\ntokens", lambda it: _amount(it.output_tokens), _WIDE),
-    ("cache\nhit", lambda it: _share(it.cache_hit), _BOTH),
-    ("errors", lambda it: _share(it.error_rate), _BOTH),
-    ("out\ntok/s", lambda it: _digits(it.output_throughput_tps), _BENCHMARK),
-    ("in\nflight", lambda it: _digits(it.inflight), _BENCHMARK),
-    ("active\nagents", lambda it: _digits(it.active_agents), _WIDE_BENCHMARK),
+    ("turns", lambda it: integer(it.turns), _BOTH),
+    ("jobs\ndone", lambda it: integer(it.completed_trajectories), _BENCHMARK),
+    ("TTFT s\nP50", lambda it: digits(it.ttft_p50_s), _BOTH),
+    ("TTFT s\nP95", lambda it: digits(it.ttft_p95_s), _BOTH),
+    ("tok/s\nP25", lambda it: digits(it.output_speed_p25_tps), _BOTH),
+    ("tok/s\nP50", lambda it: digits(it.output_speed_p50_tps), _BOTH),
+    ("E2E s\nP50", lambda it: digits(it.e2e_latency_p50_s), _BOTH),
+    ("E2E s\nP95", lambda it: digits(it.e2e_latency_p95_s), _WIDE),
+    ("input\ntokens", lambda it: amount(it.input_tokens), _WIDE),
+    ("output\ntokens", lambda it: amount(it.output_tokens), _WIDE),
+    ("cache\nhit", lambda it: share(it.cache_hit), _BOTH),
+    ("errors", lambda it: share(it.error_rate), _BOTH),
+    ("out\ntok/s", lambda it: digits(it.output_throughput_tps), _BENCHMARK),
+    ("in\nflight", lambda it: digits(it.inflight), _BENCHMARK),
+    ("active\nagents", lambda it: digits(it.active_agents), _WIDE_BENCHMARK),
 )
 """Columns of the table of levels or models: heading, value, and where it is shown."""
 
@@ -126,7 +126,7 @@ def _figures(rows: Sequence[Figures], width: int, *, benchmark: bool) -> Table:
     else:
         shown = {_BOTH, _WIDE}
     columns = [(name, value) for name, value, where in _FIGURES if where in shown]
-    table = _table(roomy)
+    table = plain_table(roomy)
     if benchmark:
         table.add_column("agents", justify="right", no_wrap=True)
     else:
@@ -134,7 +134,7 @@ def _figures(rows: Sequence[Figures], width: int, *, benchmark: bool) -> Table:
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        first = _integer(row.agents) if benchmark else Text(_plain(row.model or "(none)"))
+        first = integer(row.agents) if benchmark else Text(plain(row.model or "(none)"))
         table.add_row(first, *(value(row) for _, value in columns))
     return table
 
@@ -144,17 +144,17 @@ def _verdicts(targets: Sequence[Target], *, benchmark: bool) -> Iterable[Rendera
     for policy, model in dict.fromkeys((target.policy, target.model) for target in targets):
         group = [target for target in targets if (target.policy, target.model) == (policy, model)]
         for_trial = None if all(target.comparable for target in group) else "not comparable with published results"
-        yield _heading(f"SLO {policy}", model, for_trial)
-        table = _table(roomy=True)
+        yield heading(f"SLO {policy}", model, for_trial)
+        table = plain_table(roomy=True)
         table.add_column("agents", justify="right")
         for target in group:
-            table.add_column("\n".join((_plain(target.tier), *target.requirement)), justify="right")
+            table.add_column("\n".join((plain(target.tier), *target.requirement)), justify="right")
         for row in zip(*(target.verdicts for target in group), strict=True):
-            agents = _integer(row[0].agents)
+            agents = integer(row[0].agents)
             table.add_row(agents if benchmark else f"~{agents}", *map(_verdict, row))
         yield table
         if benchmark:
-            yield Text("\n".join(f"{_plain(target.tier)}: {_capacity(target)}" for target in group))
+            yield Text("\n".join(f"{plain(target.tier)}: {_capacity(target)}" for target in group))
         yield from _invalid(group[0])
 
 
@@ -163,7 +163,7 @@ def _verdict(verdict: Verdict) -> Text:
         return Text("not defined", "dim")
     text = Text.assemble(("pass", "green") if verdict.holds else ("miss", "red"))
     if not verdict.holds and (verdict.margin is None or verdict.margin >= 1):
-        text.append(f" errors {_share(verdict.error_rate)}")
+        text.append(f" errors {share(verdict.error_rate)}")
     elif verdict.margin is not None:
         text.append(f" {verdict.margin:.2f}×")
     if not verdict.valid:
@@ -176,7 +176,7 @@ def _capacity(target: Target) -> str:
     if target.max_agents_if_valid is None:
         words = "no level holds it" if target.first_miss is not None else "no level can be judged"
     else:
-        words = _count(target.max_agents_if_valid, "agent")
+        words = count(target.max_agents_if_valid, "agent")
         words += ", the highest level" if target.first_miss is None else f", missed at {target.first_miss:,}"
         if target.max_agents != target.max_agents_if_valid:
             valid = "no lower level is" if target.max_agents is None else f"{target.max_agents:,} is"
@@ -190,7 +190,7 @@ def _invalid(target: Target) -> Iterable[Text]:
     """Why levels are not valid; the rules are the policy's, so one tier speaks for all."""
     for verdict in target.verdicts:
         if verdict.reasons:
-            where = _count(verdict.agents, "agent") if verdict.agents is not None else "this level"
+            where = count(verdict.agents, "agent") if verdict.agents is not None else "this level"
             yield Text(f"* not valid at {where}: {', '.join(verdict.reasons)}", "yellow")
 
 
@@ -198,7 +198,7 @@ def _jobs(rows: Sequence[Jobs], width: int, *, benchmark: bool) -> Table:
     roomy = width >= _ROOMY
     told = any(row.succeeded or row.failed for row in rows)
     named = not benchmark or len({row.agent_name for row in rows}) > 1
-    table = _table(roomy)
+    table = plain_table(roomy)
     if benchmark:
         table.add_column("agents", justify="right", no_wrap=True)
     if named:
@@ -209,16 +209,16 @@ def _jobs(rows: Sequence[Jobs], width: int, *, benchmark: bool) -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells: list[str | Text] = [_integer(row.agents)] if benchmark else []
+        cells: list[str | Text] = [integer(row.agents)] if benchmark else []
         if named:
-            cells.append(Text(_plain(row.agent_name or "(unnamed)")))
-        cells += [_integer(row.trajectories), _integer(row.completed)]
-        cells += [_digits(row.job_latency_p50_s), _digits(row.job_latency_p95_s)]
+            cells.append(Text(plain(row.agent_name or "(unnamed)")))
+        cells += [integer(row.trajectories), integer(row.completed)]
+        cells += [digits(row.job_latency_p50_s), digits(row.job_latency_p95_s)]
         parts = (row.llm_time_s, row.tool_time_s, row.harness_time_s, row.human_time_s)
         total = sum(part for part in parts if part is not None)
-        cells += [_share(part / total if total and part is not None else None) for part in parts]
-        cells += [_integer(row.turns), _integer(row.tool_calls)]
-        cells += [_amount(row.output_tokens), _amount(row.max_context_tokens)] if roomy else []
+        cells += [share(part / total if total and part is not None else None) for part in parts]
+        cells += [integer(row.turns), integer(row.tool_calls)]
+        cells += [amount(row.output_tokens), amount(row.max_context_tokens)] if roomy else []
         if told:
             cells.append(f"{row.succeeded:,} of {row.succeeded + row.failed:,}")
         table.add_row(*cells)
@@ -226,36 +226,37 @@ def _jobs(rows: Sequence[Jobs], width: int, *, benchmark: bool) -> Table:
 
 
 def _tools(tools: Sequence[Tool]) -> Iterable[RenderableType]:
-    yield _heading("Tools")
-    table = _table(roomy=True)
+    yield heading("Tools")
+    table = plain_table(roomy=True)
     table.add_column("tool", overflow="fold")
     for name in ("calls", "P50 s", "P95 s", "total s", "errors", "repeated"):
         table.add_column(name, justify="right", no_wrap=True)
     for tool in tools[:_TOOLS]:
         table.add_row(
-            Text(_plain(tool.tool_name or "(unknown)")),
-            _integer(tool.calls),
-            _digits(tool.duration_p50_s),
-            _digits(tool.duration_p95_s),
-            _digits(tool.total_s),
-            _integer(tool.errors),
-            _integer(tool.repeated),
+            Text(plain(tool.tool_name or "(unknown)")),
+            integer(tool.calls),
+            digits(tool.duration_p50_s),
+            digits(tool.duration_p95_s),
+            digits(tool.total_s),
+            integer(tool.errors),
+            integer(tool.repeated),
         )
     yield table
     if others := tools[_TOOLS:]:
-        yield Text(f"and {_count(len(others), 'other tool')} with {_count(sum(it.calls for it in others), 'call')}")
+        yield Text(f"and {count(len(others), 'other tool')} with {count(sum(it.calls for it in others), 'call')}")
 
 
 def _undefined(counted: Sequence[Undefined]) -> Iterable[RenderableType]:
-    yield _heading("Without a value")
+    yield heading("Without a value")
     for metric, relation in dict.fromkeys((row.metric, row.relation) for row in counted):
         rows = [row for row in counted if (row.metric, row.relation) == (metric, relation)]
         reasons = ", ".join(f"{row.reason.replace('_', ' ')} {row.count:,}" for row in rows)
-        total = _count(sum(row.count for row in rows), "turn" if relation == "turns" else "trajectory")
+        total = count(sum(row.count for row in rows), "turn" if relation == "turns" else "trajectory")
         yield Text(f"{metric}: {total} ({reasons})")
 
 
-def _table(roomy: bool) -> Table:
+def plain_table(roomy: bool) -> Table:
+    """A table without a frame."""
     return Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -265,7 +266,7 @@ def _table(roomy: bool) -> Table:
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """What a span says, without what would drive the terminal."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
@@ -274,16 +275,18 @@ def _time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """A number of things."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def _integer(value: int | None) -> str:
+def integer(value: int | None) -> str:
+    """With thousands set apart."""
     return _ABSENT if value is None else f"{value:,}"
 
 
-def _digits(value: float | None) -> str:
+def digits(value: float | None) -> str:
     """Three digits, thousandths at most."""
     if value is None:
         return _ABSENT
@@ -291,7 +294,7 @@ def _digits(value: float | None) -> str:
     return f"{value:,.{3 if size < 1 else 2 if size < 10 else 1 if size < 100 else 0}f}"
 
 
-def _amount(value: int | None) -> str:
+def amount(value: int | None) -> str:
     """Tokens with three digits: 131k, 2.40M."""
     if value is None:
         return _ABSENT
@@ -302,5 +305,6 @@ def _amount(value: int | None) -> str:
     return f"{value:,}"
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """In percent."""
     return _ABSENT if value is None else f"{value * 100:.1f}%"
