@@ -61,7 +61,8 @@ def replay(
         raise UsageError(
             "verdicts come from spans: with --no-proxy, name the store of the endpoint's own proxy (--store)"
         )
-    recording = _chosen(player.load(source), traffic)
+    vocabulary = player.TokenizerVocabulary(traffic.tokenizer) if traffic.tokenizer is not None else None
+    recording = _chosen(player.load(source, vocabulary), traffic)
     facts = asyncio.run(player.inspect(settings))
     recording = _fitting(recording, facts, settings.model)
     bench = _Bench(recording, settings, facts, load, targets, traces, tiers, earlier)

@@ -266,6 +266,16 @@ class Traffic:
         int | None,
         typer.Option(metavar="N", min=1, help="Only the first N turns of each task.", rich_help_panel=_TRAFFIC),
     ] = None
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory with `tokenizer.json`: text for recordings without words is exact in its tokens. "
+            "Default: a token is four bytes, as `simulate` counts.",
+            show_default=False,
+            rich_help_panel=_TRAFFIC,
+        ),
+    ] = None
     output_tokens: Annotated[
         OutputTokens,
         typer.Option(
@@ -373,7 +383,9 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A recording: `mini` (bundled), a directory or manifest of agentperf-local's format, its wheel, or the "
-        "name of a replay in the installed package, such as `agentperf-default-v1`. `PLACE:NAME` picks one of several.",
+        help="A recording: `mini` (bundled); a directory or manifest of agentperf-local's format, its wheel, or the "
+        "name of a replay in the installed package, such as `agentperf-default-v1` (`PLACE:NAME` picks one of "
+        "several); a file of Weka's kv-cache-tester, Mooncake, AIPerf (multi-turn), ATIF, SWE-agent, mini-swe-agent or "
+        "OpenHands, or a directory of such files.",
     ),
 ]

@@ -22,6 +22,7 @@ from otel_agentperf.replay.settings import (
     ToolDelays,
     new_benchmark_id,
 )
+from otel_agentperf.replay.vocabulary import FourByteVocabulary, TokenizerVocabulary, Vocabulary
 
 __all__ = [
     "CUSTOM",
@@ -31,6 +32,7 @@ __all__ = [
     "DialectName",
     "EndpointFacts",
     "FixedLevels",
+    "FourByteVocabulary",
     "Judge",
     "LevelResult",
     "Manifest",
@@ -45,9 +47,11 @@ __all__ = [
     "ReplaySettings",
     "Search",
     "Task",
+    "TokenizerVocabulary",
     "ToolDelays",
     "Turn",
     "Verdict",
+    "Vocabulary",
     "differences",
     "inspect",
     "load",

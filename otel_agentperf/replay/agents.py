@@ -194,9 +194,8 @@ class _Trajectory:
                 delay = benchmark.delays.after(task.recorded.turns[index], self._random)
                 level.tally.capped_tool_delays += delay.capped
                 level.tally.drawn_tool_delays += delay.drawn
-                due_ns += round(delay.seconds * 1e9)
+                due_ns = max(due_ns, await self._joined(index + 1)) + round(delay.seconds * 1e9)
                 await agent.wait_until(due_ns)
-                due_ns = max(due_ns, await self._joined(index + 1))
             if index < last and level.halted:
                 await self._let_branches_end()
                 return None

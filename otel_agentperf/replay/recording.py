@@ -27,7 +27,8 @@ class Turn:
     input_tokens: int | None
     """Prompt tokens as the recorded server counted them."""
     tool_delay_s: float | None
-    """From the end of the answer to the next turn of the recording; None when the recording does not say."""
+    """From the end of the answer, and of the sub-agents that the next turn waits for, to that turn; None when the
+    recording does not say."""
     tools_called: tuple[str, ...] = ()
     """Names of the tools that the answer called, as far as they are known."""
     branches: tuple["Branch", ...] = ()

@@ -9,7 +9,7 @@ from otel_agentperf.replay import PRESETS, FixedLevels, Search
 
 SMALL = {
     # Deployments of the same kind with room for a few agents.
-    "TTFT-bound": ({"prefill_tokens_per_s": 1900.0}, tier_of(3.0, 1.0)),
+    "TTFT-bound": ({"max_batch": 3}, tier_of(2.2, 1.0)),
     "speed-bound": ({"decode_slope_ms": 9.0}, tier_of(10.0, 20.0)),
     "cache-bound": ({"kv_tokens": 33_000}, tier_of(2.0, 10.0)),
 }

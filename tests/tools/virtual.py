@@ -181,17 +181,18 @@ def tier_of(ttft_s: float, speed_tps: float) -> Tier:
 
 
 DEPLOYMENTS: Final = (
-    # Prefill is slow: requests wait for each other's prompts.
+    # Few requests run at a time: the others queue, and wait longer with every agent.
     Deployment(
         "TTFT-bound",
         SimulateConfig(
-            prefill_tokens_per_s=2500.0,
+            prefill_tokens_per_s=10_000.0,
             prefill_chunk_tokens=2048,
             decode_ms=25.0,
             decode_slope_ms=0.2,
+            max_batch=10,
             kv_tokens=4_000_000,
         ),
-        tier_of(3.0, 1.0),
+        tier_of(2.2, 1.0),
     ),
     # Every further request in the batch slows all others.
     Deployment(

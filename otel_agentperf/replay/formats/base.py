@@ -14,7 +14,7 @@ class Format(Protocol):
     name: str
 
     def recognises(self, place: Traversable) -> bool:
-        """Whether the place looks like a recording of this format, judged by names alone."""
+        """Whether the place looks like a recording of this format, judged by names and first bytes."""
 
     def load(self, place: Traversable) -> Recording:
         """Read the recording.
