@@ -345,6 +345,10 @@ CONTEXT_MESSAGES_BYTES: Final = "agentperf.context.messages_bytes"
 CONTEXT_TOOL_RESULTS_BYTES: Final = "agentperf.context.tool_results_bytes"
 """int; request bytes of tool results in the messages."""
 
+SHAPE_MESSAGES: Final = "agentperf.shape.messages"
+"""string[]; only with `--capture shape`: of each message of the request, in order and without system prompts,
+`ROLE:BYTES:HASH`; equal messages of one store have equal hashes, which are keyed by the store's salt."""
+
 MESSAGE_COUNT: Final = "agentperf.message.count"
 """int; messages in the request."""
 
@@ -382,6 +386,23 @@ ACCELERATOR_COUNT: Final = "agentperf.accelerator.count"
 
 POWER_MEAN_W: Final = "agentperf.power.mean_w"
 """double, W; mean power over the steady window, when known."""
+
+# --- Spans of inference servers (vLLM, SGLang, TensorRT-LLM): read, never written ------------------------------------
+
+SERVER_TIME_IN_QUEUE: Final = "gen_ai.latency.time_in_queue"
+"""double, s; the request waited in the engine's queue."""
+
+SERVER_TIME_TO_FIRST_TOKEN: Final = "gen_ai.latency.time_to_first_token"
+"""double, s; the request's arrival in the engine to its first token."""
+
+SERVER_TIME_IN_PREFILL: Final = "gen_ai.latency.time_in_model_prefill"
+"""double, s; first scheduled to first token."""
+
+SERVER_TIME_IN_DECODE: Final = "gen_ai.latency.time_in_model_decode"
+"""double, s; first to last token."""
+
+SERVER_E2E: Final = "gen_ai.latency.e2e"
+"""double, s; the request's arrival in the engine to its end."""
 
 # --- The older generation: read, never written ----------------------------------------------------------------------
 

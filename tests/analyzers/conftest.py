@@ -95,12 +95,25 @@ def attribute(name: str, value: Any) -> dict[str, Any]:
 
 
 def span(
-    number: int, name: str, start_s: float, end_s: float, attributes: dict[str, Any], *, kind: int = 1, trace: str = ""
+    number: int,
+    name: str,
+    start_s: float,
+    end_s: float,
+    attributes: dict[str, Any],
+    *,
+    kind: int = 1,
+    trace: str = "1",
+    identifier: str = "",
+    parent: str = "",
+    link: str = "",
 ) -> dict[str, Any]:
-    """One span as OTLP JSON has it."""
+    """One span as OTLP JSON has it; ids are filled up with zeros, a link is `TRACE/SPAN`."""
+    linked, _, linked_span = link.partition("/")
     return {
-        "traceId": trace or f"{1:032x}",
-        "spanId": f"{number:016x}",
+        "traceId": trace.rjust(32, "0"),
+        "spanId": (identifier or f"{number:x}").rjust(16, "0"),
+        "parentSpanId": parent and parent.rjust(16, "0"),
+        "links": [{"traceId": linked.rjust(32, "0"), "spanId": linked_span.rjust(16, "0")}] if link else [],
         "name": name,
         "kind": kind,
         "startTimeUnixNano": str(EPOCH_S * 10**9 + round(start_s * 1e9)),
@@ -182,8 +195,9 @@ def _call(number: int, fields: dict[str, str]) -> dict[str, Any]:
     if reason := fields.pop("finish", None):
         attributes[semconv.GEN_AI_RESPONSE_FINISH_REASONS] = [reason]
     end = float(fields["end"])
+    under, link = fields.pop("under", ""), fields.pop("link", "")
     attributes |= _named(fields, _CALL)
-    return span(number, "chat m", t0, t0 + end, attributes, kind=3)
+    return span(number, "chat m", t0, t0 + end, attributes, kind=3, parent=under, link=link)
 
 
 def _tool(number: int, fields: dict[str, str]) -> dict[str, Any]:
@@ -229,11 +243,13 @@ def _level(number: int, fields: dict[str, str]) -> dict[str, Any]:
 def _span(number: int, fields: dict[str, str]) -> dict[str, Any]:
     start, end = _bounds(fields)
     kind = {"internal": 1, "server": 2, "client": 3}[fields.pop("kind", "internal")]
-    trace = fields.pop("trace", "1").rjust(32, "0")
+    names = ("trace", "id", "parent", "link")
+    trace, identifier, parent, link = (fields.pop(name, "1" if name == "trace" else "") for name in names)
     name = fields.pop("name", "span")
-    attributes = _extra(fields)
-    assert not fields, f"unknown words in the notation: {fields.keys()}"
-    return span(number, name, start, end, attributes, kind=kind, trace=trace)
+    attributes = _extra(fields) | fields
+    return span(
+        number, name, start, end, attributes, kind=kind, trace=trace, identifier=identifier, parent=parent, link=link
+    )
 
 
 _MAKERS = {"call": _call, "tool": _tool, "run": _run, "level": _level, "span": _span}

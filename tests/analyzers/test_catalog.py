@@ -42,7 +42,8 @@ STABLE = {
 """Columns that scripts rely on."""
 
 METRICS = """
-        ttft server_ttft time_to_first_chunk ttfot e2e_latency output_speed e2e_speed tpot
+        ttft server_ttft queue_time server_prefill_time server_decode_time network_time
+        time_to_first_chunk ttfot e2e_latency output_speed e2e_speed tpot
         prefill_rate chunk_gap_p50 chunk_gap_p95 chunk_gap_p99 chunk_gap_max tool_time job_latency
         llm_time tool_time_of_trajectory harness_time human_time cache_hit max_context iterations
         retries tool_errors repeated_tool_calls recoveries wasted_tokens slo_ttft slo_speed slo_pass

@@ -4,7 +4,7 @@
 -- grain: one row per HTTP exchange
 -- requires: call spans
 -- source: GenAI semantic conventions v0.1.0; otel_agentperf.semconv
--- reads: calls, token_prices, accelerator_shares
+-- reads: calls, token_prices, accelerator_shares, server_times
 -- visibility: public
 -- storage: table
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
@@ -63,6 +63,12 @@
 --   ttft_s DOUBLE [s]: t0 to the first output chunk; streams only.
 --   server_ttft_s DOUBLE [s]: The request sent to the first output chunk; streams only.
 --   ttfot_s DOUBLE [s]: t0 to the first output chunk that is not reasoning; streams only.
+--   ttft_source VARCHAR: What ttft_s ends at: first_output, or of other instrumentations first_chunk (it may hold only a
+--     role) or client (as the client says it).
+--   queue_s DOUBLE [s]: In the inference server's queue, as its own span says.
+--   server_prefill_s DOUBLE [s]: In its prefill.
+--   server_decode_s DOUBLE [s]: In its decode.
+--   network_s DOUBLE [s]: server_ttft_s less the server's own time to first token.
 --   generation_s DOUBLE [s]: First to last output chunk; streams only.
 --   e2e_latency_s DOUBLE [s]: t0 to te.
 --   output_speed_tps DOUBLE [tok/s]: (output tokens - 1) / generation_s.
@@ -128,9 +134,14 @@ priced AS (
             token_prices.prices,
             LAMBDA each: COALESCE(calls.start_ns >= each.from_ns, TRUE) AND COALESCE(calls.start_ns < each.until_ns, TRUE)
         )[1] AS price,
-        share_at_end.cost_so_far - share_at_start.cost_so_far AS accelerator_cost
+        share_at_end.cost_so_far - share_at_start.cost_so_far AS accelerator_cost,
+        server_times.queue_s,
+        server_times.prefill_s AS server_prefill_s,
+        server_times.decode_s AS server_decode_s,
+        server_times.first_token_s AS server_first_token_s
     FROM calls
     INNER JOIN last_attempts USING (trajectory_id, turn_id)
+    LEFT JOIN server_times ON server_times.trace_id = calls.trace_id AND server_times.span_id = calls.span_id
     LEFT JOIN token_prices
         ON token_prices.request_model IS NOT DISTINCT FROM calls.request_model
         AND token_prices.response_model IS NOT DISTINCT FROM calls.response_model
@@ -204,6 +215,11 @@ SELECT
     first_output_s AS ttft_s,
     first_output_s - sent_s AS server_ttft_s,
     first_answer_s AS ttfot_s,
+    ttft_source,
+    queue_s,
+    server_prefill_s,
+    server_decode_s,
+    first_output_s - sent_s - server_first_token_s AS network_s,
     last_output_s - first_output_s AS generation_s,
     end_s AS e2e_latency_s,
     CASE

@@ -48,6 +48,12 @@
 --   e2e_speed_tps DOUBLE [tok/s]: Output tokens / (te - t0).
 --   tpot_s DOUBLE [s]: (last output chunk - first output chunk) / (output tokens - 1).
 --   prefill_rate_tps DOUBLE [tok/s]: Input tokens not cached / time to first token.
+--   ttft_source VARCHAR: What ttft_s ends at: first_output, or of other instrumentations first_chunk (it may hold only a
+--     role) or client (as the client says it).
+--   queue_s DOUBLE [s]: In the inference server's queue, as its own span says; of the last attempt, as the next three.
+--   server_prefill_s DOUBLE [s]: In the server's prefill.
+--   server_decode_s DOUBLE [s]: In the server's decode.
+--   network_s DOUBLE [s]: server_ttft_s less the server's own time to first token.
 --   generation_s DOUBLE [s]: First to last output chunk.
 --   input_tokens BIGINT [tokens]: Input, cached tokens included.
 --   cached_input_tokens BIGINT [tokens]: Input read from the cache; NULL when the server did not say.
@@ -118,6 +124,42 @@
 --   grain: turn
 --   requires: a response body
 --   source: GenAI semantic conventions, gen_ai.response.time_to_first_chunk
+-- metric: queue_time
+--   column: queue_s
+--   definition: Time that the request waited in the inference server's queue, as the server's own span says. Where
+--     several servers worked on it, their times add up.
+--   formula: sum of gen_ai.latency.time_in_queue over the server's spans of the call
+--   unit: s
+--   grain: turn
+--   requires: the inference server's spans in the source
+--   source: vLLM, gen_ai.latency.time_in_queue
+-- metric: server_prefill_time
+--   column: server_prefill_s
+--   definition: Time from the request's first scheduling in the inference server to its first token; where the server
+--     does not tell, its time to first token less the queue.
+--   formula: sum of gen_ai.latency.time_in_model_prefill
+--   unit: s
+--   grain: turn
+--   requires: the inference server's spans in the source
+--   source: vLLM, gen_ai.latency.time_in_model_prefill
+-- metric: server_decode_time
+--   column: server_decode_s
+--   definition: Time from the first to the last token inside the inference server; where the server does not tell, its
+--     end-to-end time less its time to first token.
+--   formula: sum of gen_ai.latency.time_in_model_decode
+--   unit: s
+--   grain: turn
+--   requires: the inference server's spans in the source
+--   source: vLLM, gen_ai.latency.time_in_model_decode
+-- metric: network_time
+--   column: network_s
+--   definition: The part of the time to first token that passes outside the inference server's engine, on the network and
+--     in front ends. Each time is of one clock, so that clocks need not agree.
+--   formula: tf - t_sent - sum of gen_ai.latency.time_to_first_token
+--   unit: s
+--   grain: turn
+--   requires: a streamed response, the inference server's spans in the source
+--   source: ours
 -- metric: ttfot
 --   column: ttfot_s
 --   definition: Time to the first output token that is not reasoning.
@@ -304,6 +346,11 @@ SELECT
     last.e2e_speed_tps,
     last.tpot_s,
     last.prefill_rate_tps,
+    last.ttft_source,
+    last.queue_s,
+    last.server_prefill_s,
+    last.server_decode_s,
+    last.network_s,
     last.generation_s,
     last.input_tokens,
     last.cached_input_tokens,

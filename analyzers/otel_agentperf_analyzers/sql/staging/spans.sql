@@ -135,6 +135,11 @@
 --   "agentperf.benchmark.preset" VARCHAR: The rules that were played: agentperf, quick, smoke, or custom.
 --   "agentperf.accelerator.count" BIGINT: Accelerators of the deployment, when told.
 --   "agentperf.power.mean_w" DOUBLE [W]: Mean power over the steady window, when known.
+--   "gen_ai.latency.time_in_queue" DOUBLE [s]: An inference server's own span: the request waited in its queue.
+--   "gen_ai.latency.time_to_first_token" DOUBLE [s]: An inference server's own span: arrival to first token.
+--   "gen_ai.latency.time_in_model_prefill" DOUBLE [s]: An inference server's own span: first scheduled to first token.
+--   "gen_ai.latency.time_in_model_decode" DOUBLE [s]: An inference server's own span: first to last token.
+--   "gen_ai.latency.e2e" DOUBLE [s]: An inference server's own span: arrival to end.
 --   "gen_ai.system" VARCHAR: gen_ai.provider.name before v1.37 of the conventions.
 --   "gen_ai.usage.prompt_tokens" BIGINT [tokens]: gen_ai.usage.input_tokens before v1.27.
 --   "gen_ai.usage.completion_tokens" BIGINT [tokens]: gen_ai.usage.output_tokens before v1.27.
