@@ -9,7 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "Floats", "draws", "interval", "percentile", "percentiles", "ratios", "resamples_for"]
+__all__ = [
+    "CONFIDENCE",
+    "Floats",
+    "Integers",
+    "draws",
+    "interval",
+    "percentile",
+    "percentiles",
+    "ratios",
+    "resamples_for",
+]
 
 CONFIDENCE: Final = 0.95
 """Share of the resamples that an interval holds."""
@@ -29,9 +39,9 @@ def resamples_for(turns: int) -> int:
     return max(_FEWEST, min(_MOST, _WORK // max(turns, 1)))
 
 
-def draws(clusters: int, resamples: int) -> Integers:
-    """Weights, resamples x clusters; the same for the same numbers."""
-    chance = np.random.default_rng((_SEED, clusters))
+def draws(clusters: int, resamples: int, stream: int = 0) -> Integers:
+    """Weights, resamples x clusters; the same for the same numbers, independent of those of another stream."""
+    chance = np.random.default_rng((_SEED, clusters, stream))
     return chance.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
 
 

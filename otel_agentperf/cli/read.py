@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from otel_agentperf.cli.compare import compare
 from otel_agentperf.cli.explain import explain, trajectory
 from otel_agentperf.cli.options import Format, Given, Output, Selection, Source, Tiers, grouped
 from otel_agentperf.cli.output import emit, emit_record, restrict
@@ -493,6 +494,7 @@ def register(app: typer.Typer) -> None:
         capacity,
         trajectory,
         explain,
+        compare,
         query,
         metrics,
     ):

@@ -81,3 +81,44 @@ def test_explain_as_text_has_its_sections(otel: Command, place: Path) -> None:
     assert "mini-1, 2 agents" in otel("explain", "levels", "--benchmark", "mini-1").out
     assert otel("explain", "-o", "why.json").out == ""
     assert json.loads((place / "why.json").read_text())["times"]
+
+
+def test_compare_of_a_source_with_itself_shows_no_difference(otel: Command) -> None:
+    done = otel("compare", "levels#mini-1", "levels", "--check", "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    assert {row["level"] for row in done.rows} == {2, 4}
+    assert {row["change"] for row in done.rows} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("levels#nope", "levels"), "no benchmark 'nope' in levels; there is mini-1"),
+        (("levels#", "levels"), "names no benchmark after the #"),
+        (("levels", "levels", "--threshold", "much"), "'much' is no share; write 0.05 or 5%"),
+        (("levels", "levels", "--threshold", "-1"), "is no share"),
+    ],
+)
+def test_a_wrong_comparison_is_told(otel: Command, arguments: tuple[str, ...], message: str) -> None:
+    done = otel("compare", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_a_regression_ends_the_check_with_1_and_says_what(otel: Command, place: Path) -> None:
+    lines = (place / "agentperf-store" / "spans-test-0.jsonl").read_text().splitlines()
+    for name, wait in (("before", 0.5), ("after", 0.75)):
+        (place / name).mkdir()
+        copies = []
+        for number in range(8):
+            text = lines[0].replace("anna", f"anna{number}").replace('"doubleValue": 0.5', f'"doubleValue": {wait}')
+            copies.append(text.replace(f"{1:016x}", f"{number + 1:016x}"))
+        (place / name / "spans-test-0.jsonl").write_text("".join(f"{line}\n" for line in copies))
+    done = otel("compare", "before", "after", "--check", "--where", "metric = 'ttft_p50'", "--format", "json")
+    [row] = done.rows
+    assert (row["a"], row["b"], row["verdict"], row["regressed"]) == (0.5, 0.75, "worse", True)
+    assert done.code == 1
+    assert done.err == "otel-agentperf: regressed: ttft_p50: 0.5 to 0.75 s (+50.0%)\n"
+    assert otel("compare", "before", "after", "--check", "--threshold", "0.6").code == 0
+    assert otel("compare", "after", "before", "--check", "--where", "metric = 'ttft_p50'").code == 0
+    assert otel("compare", "before", "after").code == 0

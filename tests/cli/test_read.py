@@ -33,7 +33,7 @@ LISTING = (
     "capacity",
     "query",
 )
-READING = (*LISTING, "metrics", "report", "trajectory", "explain")
+READING = (*LISTING, "metrics", "report", "trajectory", "explain", "compare")
 
 
 def examples() -> list[tuple[str, str]]:
