@@ -5,7 +5,6 @@ of the store and the only exporter. It never raises: what goes wrong with one ca
 costs that call its details.
 """
 
-import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,22 +12,17 @@ from time import monotonic_ns
 from typing import Any, Final
 
 import msgspec
-from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agentperf.semconv import WEBSOCKET
-from otel_agentperf_proxy.access_log import AccessLog, entry
 from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.dialects import MessageCache
-from otel_agentperf_proxy.export import Export, create_export
 from otel_agentperf_proxy.frames import End, Frame, Hello, Kind, Open, RunTrace, TaskOutcome
 from otel_agentperf_proxy.intake import run_observer
 from otel_agentperf_proxy.journal import Journal
-from otel_agentperf_proxy.resource import resource
-from otel_agentperf_proxy.spans import Spans
-from otel_agentperf_proxy.store import SegmentWriter, prepare
-from otel_agentperf_proxy.trajectory import Linker, Run, ToolSpan
+from otel_agentperf_proxy.outlet import Failures, Outlet
+from otel_agentperf_proxy.trajectory import Linker, Run
 from otel_agentperf_proxy.tunnel import dialect_of
 from otel_agentperf_proxy.websocket_calls import WebSocket
 
@@ -43,15 +37,10 @@ another relay, which gathers frames for some milliseconds."""
 LOST_NS: Final = 2 * 10**9
 """How long the calls of a relay whose connection broke wait for it to come back."""
 
-BATCH: Final = 512
-"""Spans that are written without waiting for the flush interval."""
-
 FINISHED: Final = 16_384
 """Numbers of finished calls that are remembered per relay."""
 
 SWITCHING_PROTOCOLS: Final = 101
-
-logger = logging.getLogger(__name__)
 
 _decode_open = msgspec.msgpack.Decoder(Open).decode
 _decode_end = msgspec.msgpack.Decoder(End).decode
@@ -105,36 +94,17 @@ class Observer:
         self._clock = clock or WallClock()
         self._linker = linker or Linker(idle_limit_s=config.idle_limit_s)
         self._cache = MessageCache()
-        self._spans = Spans(resource(), self._clock, provider=config.provider)
-        self._store = self._open_store(config) if config.store else None
-        self._export: Export | None = create_export(config)
-        self._access_log = AccessLog() if config.access_log == "json" else None
+        self._failures = Failures()
+        self._outlet = Outlet(config, self._clock, self._failures, self._remember)
         self._relays: dict[str, _Relay] = {}
         self._held: deque[tuple[int, Call]] = deque()
-        self._pending: list[ReadableSpan] = []
-        self._pending_ns = 0
-        """When the first of the spans that wait came."""
         self._journal = Journal(Path(config.store)) if config.store else None
         self._journal_ns = 0
         self._run_traces = self._recall()
-        self._unsampled_runs: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._problems: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
         self._closed = False
-
-    @staticmethod
-    def _open_store(config: ProxyConfig) -> SegmentWriter:
-        directory = Path(config.store or "")
-        prepare(directory)
-        return SegmentWriter(
-            directory,
-            rotate_bytes=config.store_rotate_bytes,
-            rotate_s=config.store_rotate_s,
-            max_bytes=config.store_max_bytes,
-            max_age_s=config.store_max_age_s,
-        )
 
     def _recall(self) -> dict[str, bytes]:
         """Take up the trajectories that an observer before this one knew; the traces of the open runs among them."""
@@ -158,7 +128,7 @@ class Observer:
         try:
             self._take(relay, frame)
         except Exception as exc:
-            self._failed("frame", exc)
+            self._failures.note("frame", exc)
 
     def disconnected(self, worker: str, now_ns: int) -> None:
         """The relay's connection broke. Its calls wait for a while whether it comes back."""
@@ -175,20 +145,16 @@ class Observer:
         self._guarded("relay", self._give_up_lost, now_ns)
         self._guarded("expire", self._expire, now_ns)
         # As late as the next tick would be too late.
-        if self._pending and now_ns + round(self.tick_s * 1e9) - self._pending_ns >= self._flush_ns:
+        if self._outlet.is_due(now_ns + round(self.tick_s * 1e9)):
             self.flush()
         elif now_ns - self._journal_ns >= self._flush_ns:
             self._journal_ns = now_ns
-            self._guarded("journal", self._remember)
-        if self._store is not None:
-            self._guarded("store", self._store.tick)
+            self._remember()
+        self._outlet.tick()
 
     def flush(self) -> None:
         """Write the spans that wait, and before them what they count."""
-        self._guarded("journal", self._remember)
-        spans, self._pending = self._pending, []
-        if self._store is not None and spans:
-            self._guarded("store", self._store.write, spans)
+        self._outlet.flush()
 
     def close(self) -> None:
         """End all calls and runs with what is known, write and export everything. Takes seconds at most."""
@@ -199,16 +165,10 @@ class Observer:
             for number, call in tuple(relay.calls.items()):
                 self._lose(relay, number, call)
         self._guarded("expire", self._close_all)
-        self.flush()
         self._closed = True
+        self._outlet.close()
         if self._journal is not None:
             self._guarded("journal", self._journal.close)
-        if self._store is not None:
-            self._guarded("store", self._store.close)
-        if self._export is not None:
-            self._guarded("export", self._export.close)
-        if self._access_log is not None:
-            self._guarded("access log", self._access_log.close)
 
     @property
     def holds(self) -> bool:
@@ -223,21 +183,18 @@ class Observer:
         """Counts since the start, and the present state; JSON.
 
         `calls` by status, `problems` (bodies that came whole and could not be read) by dialect, `errors` (of the
-        observer itself) by kind, and what store, export and linker tell of themselves.
+        observer itself) by kind, and what store, export, access log and linker tell of themselves.
         """
         return {
             "relays": sum(relay.lost_ns is None for relay in self._relays.values()),
             "open_calls": sum(len(relay.calls) for relay in self._relays.values()),
-            "spans": self._counts["spans"],
             "calls": dict(self._statuses),
             "outcomes": self._counts["outcomes"],
             "calls_resumed": self._counts["resumed"],
             "calls_without_open": self._counts["orphans"],
             "problems": dict(self._problems),
-            "errors": dict(self._errors),
-            "store": self._store.stats() if self._store is not None else None,
-            "export": self._export.stats() if self._export is not None else None,
-            "access_log": self._access_log.stats() if self._access_log is not None else None,
+            "errors": dict(self._failures.counts),
+            **self._outlet.stats(),
             "linker": self._linker.stats(),
         }
 
@@ -279,11 +236,8 @@ class Observer:
                 self._request_came(call, time_ns)
 
     def _take_outcome(self, frame: Frame) -> None:
-        told = _decode_outcome(frame.payload)
-        sampled = self._export is not None and self._export.sampled(told.trajectory_id, None)
-        self._emit(self._spans.outcome(told, frame.time_ns), sampled=sampled)
+        self._outlet.outcome(_decode_outcome(frame.payload), frame.time_ns)
         self._counts["outcomes"] += 1
-        self.flush()
 
     def _open(self, relay: _Relay, number: int, time_ns: int, payload: bytes) -> None:
         opened = _decode_open(payload)
@@ -325,7 +279,7 @@ class Observer:
         try:
             action(websocket)
         except Exception as exc:
-            self._failed("websocket", exc)
+            self._failures.note("websocket", exc)
             websocket.lose()
         if websocket.broken:
             self._problems[WEBSOCKET] += 1
@@ -340,12 +294,12 @@ class Observer:
                 relay.finish(number)
                 self._counts["orphans"] += 1
                 self._statuses["partial"] += 1
-                self._emit(self._spans.orphan(_decode_end(payload), time_ns), sampled=True)
+                self._outlet.orphan(_decode_end(payload), time_ns)
             return
         try:
             call.finish(time_ns, payload)
         except Exception as exc:
-            self._failed("end", exc)
+            self._failures.note("end", exc)
             self._guarded("lose", call.lose)
         end = call.end
         if end is not None:
@@ -400,13 +354,13 @@ class Observer:
         call.placement = placement
         run = placement.run
         if opened.parent_span_id is not None and not opened.sampled and placement.opened_run:
-            self._unsampled_runs.add(run.run_id)
+            self._outlet.unsampled_runs.add(run.run_id)
         self._close_runs(placement.closed_runs)
         if placement.opened_run and run.identity_key is not None:
             self._run_traces[run.identity_key] = run.trace_id
             self.on_run_trace(RunTrace(run.identity_key, run.trace_id))
         for tool in placement.finished_tools:
-            self._guarded("span", self._emit_tool, tool)
+            self._outlet.tool(tool)
 
     def _ended(self, call: Call) -> None:
         """Nothing more comes of the call."""
@@ -424,20 +378,13 @@ class Observer:
             try:
                 closed = self._linker.finish(call.placement, call.response, call.status, call.end_ns or call.last_ns)
             except Exception as exc:
-                self._failed("finish", exc)
-        self._guarded("span", self._emit_call, call)
-        if self._access_log is not None and call.connection is None:
-            self._guarded("access log", self._log, call)
+                self._failures.note("finish", exc)
+        self._outlet.call(call)
         self._close_runs(closed)
-
-    def _log(self, call: Call) -> None:
-        assert self._access_log is not None
-        self._access_log.write(entry(call, self._clock.unix_ns(call.t0_ns)))
 
     def _close_runs(self, runs: Sequence[Run]) -> None:
         for run in runs:
-            self._guarded("span", self._emit_run, run)
-            self._unsampled_runs.discard(run.run_id)
+            self._outlet.run(run)
             key = run.identity_key
             if key is not None and self._run_traces.get(key) == run.trace_id:
                 del self._run_traces[key]
@@ -454,6 +401,10 @@ class Observer:
         self._close_runs(self._linker.expire(now_ns))
 
     def _remember(self) -> None:
+        """Note in the journal what is new of the trajectories."""
+        self._guarded("journal", self._journalize)
+
+    def _journalize(self) -> None:
         memos = self._linker.take_memos(self._clock.unix_ns)
         if self._journal is not None:
             self._journal.append(memos)
@@ -461,51 +412,5 @@ class Observer:
     def _close_all(self) -> None:
         self._close_runs(self._linker.close_all())
 
-    # Spans.
-
-    def _emit_call(self, call: Call) -> None:
-        self._emit(self._spans.call(call), sampled=self._call_sampled(call))
-
-    def _emit_run(self, run: Run) -> None:
-        self._emit(self._spans.run(run), sampled=self._run_sampled(run))
-
-    def _emit_tool(self, tool: ToolSpan) -> None:
-        self._emit(self._spans.tool(tool), sampled=self._run_sampled(tool.run))
-
-    def _emit(self, span: ReadableSpan, *, sampled: bool) -> None:
-        self._counts["spans"] += 1
-        if self._export is not None:
-            self._export.export(span, sampled=sampled)
-        if self._store is not None:
-            if not self._pending:
-                self._pending_ns = monotonic_ns()
-            self._pending.append(span)
-            if len(self._pending) >= BATCH:
-                self.flush()
-
-    def _call_sampled(self, call: Call) -> bool:
-        if self._export is None:
-            return False
-        opened = call.opened
-        key = call.placement.run.trajectory_id if call.placement is not None else opened.trace_id.hex()
-        return self._export.sampled(key, opened.sampled if opened.parent_span_id is not None else None)
-
-    def _run_sampled(self, run: Run) -> bool:
-        if self._export is None:
-            return False
-        parent_sampled = run.run_id not in self._unsampled_runs if run.parent_span_id is not None else None
-        return self._export.sampled(run.trajectory_id, parent_sampled)
-
-    # Failures of our own.
-
     def _guarded(self, kind: str, action: Callable[..., None], *arguments: object) -> None:
-        try:
-            action(*arguments)
-        except Exception as exc:
-            self._failed(kind, exc)
-
-    def _failed(self, kind: str, exc: Exception) -> None:
-        name = f"{kind}: {type(exc).__name__}"
-        self._errors[name] += 1
-        if self._errors[name] == 1:
-            logger.error("the observer failed in %s: %s; further failures of the kind are counted only", name, exc)
+        self._failures.guarded(kind, action, *arguments)

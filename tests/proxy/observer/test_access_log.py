@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from otel_agentperf_proxy import access_log, observer
+from otel_agentperf_proxy import access_log, outlet
 from otel_agentperf_proxy.access_log import AccessLog
 from otel_agentperf_proxy.frames import Outcome
 
@@ -17,7 +17,7 @@ BODY = b'{"model": "m", "messages": [{"role": "user", "content": "a secret"}]}'
 def lines(monkeypatch):
     """The lines that observers write, parsed; call it once they are closed."""
     reading, writing = os.pipe()
-    monkeypatch.setattr(observer, "AccessLog", lambda: AccessLog(writing))
+    monkeypatch.setattr(outlet, "AccessLog", lambda: AccessLog(writing))
 
     def read():
         os.close(writing)

@@ -1,0 +1,181 @@
+"""Where the observer's spans go: the store, the export, the access log. And how its own failures are told."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any, Final
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_agentperf_proxy.access_log import AccessLog, entry
+from otel_agentperf_proxy.calls import Call
+from otel_agentperf_proxy.clock import WallClock
+from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.export import create_export
+from otel_agentperf_proxy.frames import End, TaskOutcome
+from otel_agentperf_proxy.resource import resource
+from otel_agentperf_proxy.shape import shape_key
+from otel_agentperf_proxy.spans import Spans
+from otel_agentperf_proxy.store import SegmentWriter, prepare
+from otel_agentperf_proxy.trajectory import Run, ToolSpan
+
+BATCH: Final = 512
+"""Spans that are written without waiting for the flush interval."""
+
+logger = logging.getLogger(__name__)
+
+
+class Failures:
+    """Failures of the observer itself: each kind is counted, and said once."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def guarded(self, kind: str, action: Callable[..., None], *arguments: object) -> None:
+        """Do something; what it raises is noted."""
+        try:
+            action(*arguments)
+        except Exception as exc:
+            self.note(kind, exc)
+
+    def note(self, kind: str, exc: Exception) -> None:
+        """Something failed."""
+        name = f"{kind}: {type(exc).__name__}"
+        self.counts[name] += 1
+        if self.counts[name] == 1:
+            logger.error("the observer failed in %s: %s; further failures of the kind are counted only", name, exc)
+
+
+class Outlet:
+    """Makes spans and hands them on; none of this raises.
+
+    Args:
+        config: says where spans go.
+        clock: anchors monotonic times.
+        failures: takes what goes wrong.
+        before_write: called before spans are written to the store.
+
+    Raises:
+        StoreError: the store cannot be written.
+        UsageError: the export cannot be configured.
+    """
+
+    def __init__(
+        self, config: ProxyConfig, clock: WallClock, failures: Failures, before_write: Callable[[], None]
+    ) -> None:
+        self.unsampled_runs: set[str] = set()
+        """Runs whose client said, in its own context, that they are not sampled."""
+        self._clock = clock
+        self._failures = failures
+        self._before_write = before_write
+        self._flush_ns = round(config.flush_interval_s * 1e9)
+        self._spans = Spans(resource(), clock, provider=config.provider, shape_key=shape_key(config))
+        self._store = _open_store(config) if config.store else None
+        self._export = create_export(config)
+        self._access_log = AccessLog() if config.access_log == "json" else None
+        self._made = 0
+        self._pending: list[ReadableSpan] = []
+        self._pending_ns = 0
+        """When the first of the spans that wait came."""
+
+    def call(self, call: Call) -> None:
+        """An exchange ended, or a call inside one."""
+        self._failures.guarded("span", self._call, call)
+        if self._access_log is not None and call.connection is None:
+            self._failures.guarded("access log", self._log, call)
+
+    def orphan(self, end: End, end_ns: int) -> None:
+        """An exchange ended of which nothing else is known."""
+        self._failures.guarded("span", lambda: self._emit(self._spans.orphan(end, end_ns), sampled=True))
+
+    def tool(self, tool: ToolSpan) -> None:
+        """A tool's execution ended."""
+        self._failures.guarded("span", lambda: self._emit(self._spans.tool(tool), sampled=self._run_sampled(tool.run)))
+
+    def run(self, run: Run) -> None:
+        """A run ended."""
+        self._failures.guarded("span", lambda: self._emit(self._spans.run(run), sampled=self._run_sampled(run)))
+        self.unsampled_runs.discard(run.run_id)
+
+    def outcome(self, told: TaskOutcome, time_ns: int) -> None:
+        """The outcome of a task was told; it is in the store when this returns."""
+        sampled = self._export is not None and self._export.sampled(told.trajectory_id, None)
+        self._emit(self._spans.outcome(told, time_ns), sampled=sampled)
+        self.flush()
+
+    def is_due(self, until_ns: int) -> bool:
+        """Whether spans wait that are to be written before that time."""
+        return bool(self._pending) and until_ns - self._pending_ns >= self._flush_ns
+
+    def flush(self) -> None:
+        """Write the spans that wait."""
+        self._before_write()
+        spans, self._pending = self._pending, []
+        if self._store is not None and spans:
+            self._failures.guarded("store", self._store.write, spans)
+
+    def tick(self) -> None:
+        """Let the store do what time asks for."""
+        if self._store is not None:
+            self._failures.guarded("store", self._store.tick)
+
+    def close(self) -> None:
+        """Write and export everything. Takes seconds at most."""
+        self.flush()
+        for kind, part in (("store", self._store), ("export", self._export), ("access log", self._access_log)):
+            if part is not None:
+                self._failures.guarded(kind, part.close)
+
+    def stats(self) -> dict[str, Any]:
+        """Spans made, and what store, export and access log tell of themselves."""
+        return {
+            "spans": self._made,
+            "store": self._store.stats() if self._store is not None else None,
+            "export": self._export.stats() if self._export is not None else None,
+            "access_log": self._access_log.stats() if self._access_log is not None else None,
+        }
+
+    def _call(self, call: Call) -> None:
+        self._emit(self._spans.call(call), sampled=self._call_sampled(call))
+
+    def _log(self, call: Call) -> None:
+        assert self._access_log is not None
+        self._access_log.write(entry(call, self._clock.unix_ns(call.t0_ns)))
+
+    def _emit(self, span: ReadableSpan, *, sampled: bool) -> None:
+        self._made += 1
+        if self._export is not None:
+            self._export.export(span, sampled=sampled)
+        if self._store is not None:
+            if not self._pending:
+                self._pending_ns = monotonic_ns()
+            self._pending.append(span)
+            if len(self._pending) >= BATCH:
+                self.flush()
+
+    def _call_sampled(self, call: Call) -> bool:
+        if self._export is None:
+            return False
+        opened = call.opened
+        key = call.placement.run.trajectory_id if call.placement is not None else opened.trace_id.hex()
+        return self._export.sampled(key, opened.sampled if opened.parent_span_id is not None else None)
+
+    def _run_sampled(self, run: Run) -> bool:
+        if self._export is None:
+            return False
+        parent_sampled = run.run_id not in self.unsampled_runs if run.parent_span_id is not None else None
+        return self._export.sampled(run.trajectory_id, parent_sampled)
+
+
+def _open_store(config: ProxyConfig) -> SegmentWriter:
+    directory = Path(config.store or "")
+    prepare(directory)
+    return SegmentWriter(
+        directory,
+        rotate_bytes=config.store_rotate_bytes,
+        rotate_s=config.store_rotate_s,
+        max_bytes=config.store_max_bytes,
+        max_age_s=config.store_max_age_s,
+    )
