@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_agentperf.errors import SourceError, UsageError
+from otel_agentperf_analyzers.sources.agentperf_local import AgentPerfLocal
 from otel_agentperf_analyzers.sources.base import Intake, Kept, Period, Skipped, Source
 from otel_agentperf_analyzers.sources.files import StandardInput, matching
 from otel_agentperf_analyzers.sources.store import StoreDirectory
@@ -35,6 +36,8 @@ def resolve(source: str | None) -> Source:
     if not name:
         raise UsageError("SOURCE is empty; name a store directory, a file or glob of OTLP JSON lines or Parquet, or -")
     path = Path(name).expanduser()
+    if run := AgentPerfLocal.at(path):
+        return run
     if path.is_dir():
         return StoreDirectory(path)
     if source is None and not path.exists():
