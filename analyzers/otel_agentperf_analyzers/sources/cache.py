@@ -37,6 +37,8 @@ class PartFile(msgspec.Struct, frozen=True):
     """Bytes of the segment up to its end, decompressed."""
     file: str | None
     """None when these bytes hold no spans."""
+    size: int
+    """Bytes of the file: one that is not whole is no good."""
     part: Part
 
 
@@ -112,6 +114,15 @@ class Cache:
         """Where results over the spans that were read may be kept; see `Kept`."""
         assert self._results is not None
         return self._results
+
+    def holds(self, segment: Segment) -> bool:
+        """Whether all files of a segment are there, and whole."""
+        try:
+            return all(
+                each.file is None or (self.spans / each.file).stat().st_size == each.size for each in segment.parts
+            )
+        except OSError:
+            return False
 
     def write(self, index: Index) -> None:
         """Tell other readers what there is now; when it cannot be told, they find out for themselves."""

@@ -131,12 +131,13 @@ def is_parquet(path: Path) -> bool:
 
 
 def plain(stream: BinaryIO) -> BinaryIO:
-    """The stream without its compression."""
+    """The stream without its compression; it stays open."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
     start = buffered.peek(4)[:4]
     if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.GzipFile(fileobj=buffered))
     if start == _ZSTD:
-        reader = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(buffered, read_across_frames=True)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
+        reader = decompressor.stream_reader(buffered, read_across_frames=True, closefd=False)
         return cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", reader), 2**20))
     return buffered

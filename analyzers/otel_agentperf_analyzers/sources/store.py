@@ -84,7 +84,7 @@ class _Reading:
         self._store = store
         self._held = held
         self._intake = intake
-        self._known = held.index.segments
+        self._known = {stem: each for stem, each in held.index.segments.items() if held.holds(each)}
         self._segments: dict[str, Segment] = {}
         self._waiting: deque[Segment] = deque()
         """Whose chunks are being converted."""
@@ -102,7 +102,7 @@ class _Reading:
             self._intake.skipped.add(each.part.lines, each.part.examples)
             if each.file is not None and self._intake.period.meets(each.part.first_ns, each.part.last_ns):
                 self._intake.file(self._held.spans / each.file, each.part.spans)
-        if self._is_changed or self._known.keys() != self._segments.keys():
+        if self._is_changed or self._held.index.segments.keys() != self._segments.keys():
             self._held.write(Index(self._segments))
         files = [each.file for each in parts if each.file is not None]
         self._held.keep(digest(*(file.encode() for file in files), *self._rest))
@@ -137,7 +137,8 @@ class _Reading:
 
     def _keep(self, chunk: Chunk, path: Path, part: chunks.Part) -> None:
         segment = self._waiting.popleft()
-        segment.parts.append(PartFile(chunk.end, path.name if part.spans else None, part))
+        name, size = (path.name, path.stat().st_size) if part.spans else (None, 0)
+        segment.parts.append(PartFile(chunk.end, name, size, part))
         segment.next_line = chunk.first_line + chunk.data.count(b"\n")
         self._is_changed = True
 

@@ -7,23 +7,26 @@
 -- reads: call_spans, spans
 -- visibility: internal
 -- storage: table
-WITH RECURSIVE of_clients AS (
+WITH RECURSIVE of_clients AS MATERIALIZED (
     SELECT trace_id, span_id, request_id, response_id FROM call_spans WHERE dialect IS NULL
 ),
-
-of_proxy AS (
-    SELECT trace_id, span_id, request_id, response_id FROM call_spans WHERE dialect IS NOT NULL
+near AS MATERIALIZED (
+    SELECT trace_id, span_id, parent_span_id FROM spans WHERE trace_id IN (SELECT trace_id FROM of_clients)
 ),
-
+-- Where no client tells anything, which is usual, nothing of the proxy need be read.
+of_proxy AS MATERIALIZED (
+    SELECT trace_id, span_id, request_id, response_id
+    FROM call_spans
+    WHERE dialect IS NOT NULL AND EXISTS (FROM of_clients)
+),
 below AS (
     SELECT trace_id, span_id, span_id AS at_id, 0 AS steps FROM of_clients
     UNION ALL
-    SELECT below.trace_id, below.span_id, spans.span_id, below.steps + 1
+    SELECT below.trace_id, below.span_id, near.span_id, below.steps + 1
     FROM below
-    INNER JOIN spans ON spans.trace_id = below.trace_id AND spans.parent_span_id = below.at_id
+    INNER JOIN near ON near.trace_id = below.trace_id AND near.parent_span_id = below.at_id
     WHERE below.steps < 4
 )
-
 SELECT below.trace_id, below.span_id
 FROM below
 INNER JOIN of_proxy ON of_proxy.trace_id = below.trace_id AND of_proxy.span_id = below.at_id

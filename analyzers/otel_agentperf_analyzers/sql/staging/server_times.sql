@@ -9,15 +9,25 @@
 -- reads: server_spans, calls, spans
 -- visibility: internal
 -- storage: table
-WITH RECURSIVE above AS (
-    SELECT trace_id, span_id AS server_id, parent_span_id AS at_id, 1 AS steps
+WITH RECURSIVE servers AS MATERIALIZED (
     FROM server_spans
+),
+
+near AS MATERIALIZED (
+    SELECT trace_id, span_id, parent_span_id
+    FROM spans
+    WHERE trace_id IN (SELECT trace_id FROM servers) AND parent_span_id IS NOT NULL
+),
+
+above AS (
+    SELECT trace_id, span_id AS server_id, parent_span_id AS at_id, 1 AS steps
+    FROM servers
     WHERE parent_span_id IS NOT NULL
     UNION ALL
-    SELECT above.trace_id, above.server_id, spans.parent_span_id, above.steps + 1
+    SELECT above.trace_id, above.server_id, near.parent_span_id, above.steps + 1
     FROM above
-    INNER JOIN spans ON spans.trace_id = above.trace_id AND spans.span_id = above.at_id
-    WHERE above.steps < 5 AND spans.parent_span_id IS NOT NULL
+    INNER JOIN near ON near.trace_id = above.trace_id AND near.span_id = above.at_id
+    WHERE above.steps < 5
 ),
 
 linked AS (
@@ -25,7 +35,7 @@ linked AS (
         trace_id,
         span_id AS server_id,
         UNNEST(FROM_JSON(links, '[{"traceId": "VARCHAR", "spanId": "VARCHAR"}]')) AS link
-    FROM server_spans
+    FROM servers
     WHERE links IS NOT NULL
 ),
 
@@ -35,16 +45,21 @@ contexts AS (
     SELECT trace_id, server_id, link.traceId, link.spanId, 1 FROM linked
 ),
 
+-- Where no server tells anything, no call need be read.
+candidates AS MATERIALIZED (
+    SELECT trace_id, span_id, start_ns, links FROM calls WHERE EXISTS (FROM servers)
+),
+
 belonging AS (
     SELECT
         contexts.trace_id AS server_trace_id,
         contexts.server_id,
-        ARG_MIN(calls.trace_id, (contexts.steps, calls.start_ns)) AS trace_id,
-        ARG_MIN(calls.span_id, (contexts.steps, calls.start_ns)) AS span_id
+        ARG_MIN(candidates.trace_id, (contexts.steps, candidates.start_ns)) AS trace_id,
+        ARG_MIN(candidates.span_id, (contexts.steps, candidates.start_ns)) AS span_id
     FROM contexts
-    INNER JOIN calls
-        ON calls.span_id = contexts.context_span_id
-        AND (calls.trace_id = contexts.context_trace_id OR CONTAINS(calls.links, contexts.context_trace_id))
+    INNER JOIN candidates
+        ON candidates.span_id = contexts.context_span_id
+        AND (candidates.trace_id = contexts.context_trace_id OR CONTAINS(candidates.links, contexts.context_trace_id))
     GROUP BY contexts.trace_id, contexts.server_id
 )
 
@@ -52,11 +67,10 @@ SELECT
     belonging.trace_id,
     belonging.span_id,
     COUNT(*) AS server_span_count,
-    SUM(server_spans.queue_s) AS queue_s,
-    SUM(server_spans.prefill_s) AS prefill_s,
-    SUM(server_spans.decode_s) AS decode_s,
-    SUM(server_spans.first_token_s) AS first_token_s
+    SUM(servers.queue_s) AS queue_s,
+    SUM(servers.prefill_s) AS prefill_s,
+    SUM(servers.decode_s) AS decode_s,
+    SUM(servers.first_token_s) AS first_token_s
 FROM belonging
-INNER JOIN server_spans
-    ON server_spans.trace_id = belonging.server_trace_id AND server_spans.span_id = belonging.server_id
+INNER JOIN servers ON servers.trace_id = belonging.server_trace_id AND servers.span_id = belonging.server_id
 GROUP BY belonging.trace_id, belonging.span_id
