@@ -26,6 +26,7 @@ class Listener:
         self.relay = relay
         self._tls = server_tls(relay.config)
         self._server: asyncio.Server | None = None
+        self._sock: socket.socket | None = None
         self._connections: set[ClientConnection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -39,13 +40,15 @@ class Listener:
     async def start(self, sock: socket.socket) -> None:
         """Accept from a listening socket."""
         loop = asyncio.get_running_loop()
+        self._sock = sock
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=sock, ssl=self._tls)
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
     async def stop(self, drain_s: float, cut: asyncio.Event) -> None:
         """Accept no more, let open exchanges end for so long, or until `cut`, and break off what is left."""
-        if self._server is not None:
+        if self._server is not None and self._sock is not None:
             self._server.close()
+            self._sock.close()
         for connection in list(self._connections):
             connection.finish_up()
         waits = {asyncio.ensure_future(self._empty.wait()), asyncio.ensure_future(cut.wait())}

@@ -373,11 +373,14 @@ class ClientConnection(asyncio.Protocol):
     def _dispatch(self) -> None:
         """Hand on what has been read."""
         active, exchange = self._active, self._exchange
+        if self._bad is not None and self._waiting and not self._waiting[-1].complete:
+            # It is the body of this request that cannot be read.
+            self._waiting[-1].refusal = self._waiting[-1].refusal or self._bad
+            self._bad = None
         if active is None:
             self._next()
         elif exchange is not None:
             if self._bad is not None and not active.complete:
-                # It is the body of this request that cannot be read.
                 exchange.refuse(*self._bad)
             elif active.parts or active.complete:
                 self._feed(exchange, active)

@@ -5,47 +5,64 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 import uvicorn
 import uvloop
 
 from otel_agentperf.processes import listen
+from otel_agentperf_proxy.channel import InlineChannel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import End, Kind, Open
 from otel_agentperf_proxy.listener import Listener
+from otel_agentperf_proxy.observer import Observer
 from otel_agentperf_proxy.relay import Relay
 
 PATIENCE_S = 20.0
 
 
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Where the ends of connections matter, both loops: their transports differ in these."""
-    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return loops if item.path.stem.startswith("test_websocket") else {"asyncio": asyncio.new_event_loop}
+    """The proxied port runs on uvloop, a host's application on whatever it likes; their transports differ in how
+    connections end, which is what WebSockets are tested for on both."""
+    if item.path.stem.startswith("test_websocket"):
+        return LOOPS
+    called = getattr(item, "callspec", None)
+    name = "uvloop" if called is not None and called.params.get("face") == "native" else "asyncio"
+    return {name: LOOPS[name]}
 
 
 @dataclass
 class RecordingSink:
-    """Keeps what a relay tells; `full` drops everything but opens and ends."""
+    """Keeps what a relay tells; `full` drops everything but opens and ends. `behind` is told too."""
 
     opened: dict[int, Open] = field(default_factory=dict)
     frames: list[tuple[Kind, int, int, bytes]] = field(default_factory=list)
     ended: dict[int, list[End]] = field(default_factory=dict)
     traces: dict[str, bytes] = field(default_factory=dict)
     full: bool = False
+    behind: InlineChannel | None = None
 
     def open(self, call: int, time_ns: int, record: Open) -> None:
         self.opened[call] = record
+        if self.behind is not None:
+            self.behind.open(call, time_ns, record)
 
     def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
         if not self.full:
             self.frames.append((kind, call, time_ns, payload))
+            if self.behind is not None:
+                self.behind.put(kind, call, time_ns, payload)
         return not self.full
 
     def end(self, call: int, time_ns: int, record: End) -> None:
         self.ended.setdefault(call, []).append(record)
+        if self.behind is not None:
+            self.behind.end(call, time_ns, record)
 
     def stats(self) -> dict[str, int]:
         return {}
@@ -198,7 +215,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 async def bench(face):
-    """`async with bench(script, **config) as running`: each upstream connection is played by `script`."""
+    """`async with bench(script, **config) as running`: each upstream connection is played by `script`.
+
+    With a `store`, an observer writes the spans of what happened there; they are complete after the block.
+    """
 
     @contextlib.asynccontextmanager
     async def start(script: Script | None, base_path: str = "", **config: object) -> AsyncIterator[Bench]:
@@ -222,8 +242,13 @@ async def bench(face):
         if script is None:
             upstream.close()
             await upstream.wait_closed()
-        settings = ProxyConfig(**{"upstream": f"http://127.0.0.1:{port}{base_path}", "salt": "00" * 16, **config})
+        settings = msgspec.convert(
+            {"upstream": f"http://127.0.0.1:{port}{base_path}", "salt": "00" * 16, "store": None, **config}, ProxyConfig
+        )
         sink = RecordingSink()
+        observer = Observer(settings) if "store" in config else None
+        if observer is not None:
+            sink.behind = InlineChannel(observer)
         relay = Relay(settings, sink)
         try:
             async with FACES[face](relay) as served:
@@ -234,5 +259,7 @@ async def bench(face):
             for task in playing:
                 task.cancel()
             await asyncio.gather(*playing, return_exceptions=True)
+            if observer is not None:
+                observer.close()
 
     return start
