@@ -22,13 +22,17 @@ MAX_LINES: Final = 128
 
 MAX_RESULT_LINES: Final = 32
 MAX_CHARS: Final = 32_768
-"""How far into a text lines are looked for."""
+"""How far into a text lines are looked for; into a tool result, `MAX_RESULT_CHARS`."""
+
+MAX_RESULT_CHARS: Final = 4096
 
 MAX_TEXTS: Final = 8
 """Texts of one message that are marked as a whole."""
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{12,64}")
-_ID_CHARS: Final = 2048
+_ID_CHARS: Final = 256
+"""How far from the start or the end of a tool result ids are looked for."""
+
 _MAX_IDS: Final = 8
 _JSON: Final = msgspec.json.Decoder()
 
@@ -67,9 +71,10 @@ def of_lines(text: str, limit: int = MAX_LINES) -> bytes:
 
 
 def of_result(text: str) -> bytes:
-    """The marks of a tool result's lines, and of what looks like an id near its start."""
-    ids = [found for found in _ID.findall(text[:_ID_CHARS]) if not (found.isalpha() or found.isdigit())]
-    return of_lines(text, MAX_RESULT_LINES) + b"".join([mark(found) for found in ids[:_MAX_IDS]])
+    """The marks of a tool result's first lines, and of what looks like an id near its start or its end."""
+    edges = text if len(text) <= 2 * _ID_CHARS else f"{text[:_ID_CHARS]} {text[-_ID_CHARS:]}"
+    ids = [found for found in _ID.findall(edges) if not (found.isalpha() or found.isdigit())]
+    return of_lines(text[:MAX_RESULT_CHARS], MAX_RESULT_LINES) + b"".join([mark(found) for found in ids[:_MAX_IDS]])
 
 
 def split(marks: bytes) -> list[bytes]:

@@ -307,6 +307,7 @@ def _put_placement(attributes: Attributes, placement: Placement, request: Reques
     put(attributes, semconv.TURN_INDEX, placement.turn_index)
     attributes[semconv.TURN_KIND] = placement.kind
     attributes[semconv.ATTEMPT_INDEX] = placement.attempt_index
+    put(attributes, semconv.TRAJECTORY_FINAL, placement.final or None)
     if request is not None and request.problem is None:
         put(attributes, semconv.PREFIX_SHARED_BYTES, placement.shared_prefix_bytes)
 

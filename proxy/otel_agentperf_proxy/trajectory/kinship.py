@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import Message
-from otel_agentperf_proxy.trajectory.records import Asked, Trajectory
+from otel_agentperf_proxy.trajectory.records import Asked, Trajectory, Turn
 from otel_agentperf_proxy.trajectory.rules import MAX_CANDIDATES, Call
 from otel_agentperf_proxy.trajectory.state import State
 from otel_agentperf_proxy.trajectory.tools import is_assistant, tool_span_id
@@ -32,16 +32,24 @@ def asked_for(state: State, call: Call) -> Asked | None:
         return None
     for message in reversed(messages):
         for mark in reversed(marks.split(message.texts)):
-            candidates = state.asked_with(call.tenant, mark)
+            candidates = state.asking_with(call.tenant, mark)
             if len(candidates) > MAX_CANDIDATES:
                 return None
-            found = [asked for asked in candidates if _may_be_parent(asked.turn.trajectory, call)]
+            turns = [turn for turn in candidates if _may_be_parent(turn.trajectory, call)]
             # An agent may start one of another kind; one of its own kind is the better guess.
-            found = [asked for asked in found if asked.turn.trajectory.client == call.client] or found
-            if found:
-                parents = {asked.turn.trajectory.key for asked in found}
-                # Of several calls with the same argument, the first one that has no child yet.
-                return next((one for one in found if not _taken(one)), None) if len(parents) == 1 else None
+            turns = [turn for turn in turns if turn.trajectory.client == call.client] or turns
+            if turns:
+                return _first_free(turns, mark) if len({turn.trajectory.key for turn in turns}) == 1 else None
+    return None
+
+
+def _first_free(turns: Sequence[Turn], mark: bytes) -> Asked | None:
+    """Of several calls with the same argument, the first one that has no child yet."""
+    for turn in turns:
+        for argument in turn.arguments:
+            asked = Asked(turn, argument.position, argument.telling)
+            if argument.mark == mark and not _is_taken(asked):
+                return asked
     return None
 
 
@@ -50,18 +58,16 @@ def _may_be_parent(trajectory: Trajectory, call: Call) -> bool:
     return inside and trajectory.scope == call.scope
 
 
-def _taken(asked: Asked) -> bool:
-    turn = asked.turn
-    return any(
-        child.asked is not None and child.asked.turn is turn and child.asked.position == asked.position
-        for child in turn.trajectory.children
-    )
+def _is_taken(asked: Asked) -> bool:
+    return any(child.asked == asked for child in asked.turn.trajectory.children or ())
 
 
 def suspect(state: State, child: Trajectory, asked: Asked) -> None:
     """Note who may have started the child; it is told at once when the argument is telling."""
     parent = asked.turn.trajectory
     child.asked = asked
+    if parent.children is None:
+        parent.children = []
     parent.children.append(child)
     if len(parent.children) > MAX_CHILDREN:
         parent.children[0].asked = None
@@ -85,9 +91,10 @@ def adopt(child: Trajectory, parent: Trajectory, asked: Asked | None) -> None:
 
 def confirm(parent: Trajectory, tail: Sequence[Message]) -> None:
     """Look for the children's answers and ids in what the parent's new request brings."""
-    for child in tuple(parent.children):
+    waiting = parent.children or []
+    for child in tuple(waiting):
         if any(_comes_back(child, message.lines) for message in tail if not is_assistant(message)):
-            parent.children.remove(child)
+            waiting.remove(child)
             if child.parent_id is None:
                 adopt(child, parent, child.asked)
             if not child.explicit:

@@ -149,6 +149,9 @@ class Linker:
             link = self._take_over(link, call)
         placement = self._turns.attach(call, link) if auxiliary else self._turns.take(call, link)
         placement.closed_runs[:0] = closed
+        placement.final = str(tags.get("trajectory.final", "")).lower() == "true" or (
+            identity is not None and identity.final
+        )
 
         trajectory = link.trajectory
         trajectory.inflight += 1
@@ -191,8 +194,8 @@ class Linker:
                 return []
             return [] if can_continue(trajectory) else self._runs.close(trajectory)
         run.last_activity_ns = max(run.last_activity_ns, end_ns)
-        if status == semconv.Status.OK and str(run.tags.get("trajectory.final", "")).lower() == "true":
-            # The launcher says that nobody will run the tools of this answer.
+        if status == semconv.Status.OK and placement.final:
+            # Nobody will run the tools of this answer.
             turn.waiting = ()
             for asking in tuple(trajectory.asking):
                 self._state.answered(asking)

@@ -33,4 +33,6 @@ class Placement:
     """Runs (or parts of runs, at a change of trace) that this call ended: their root spans can be written."""
     opened_run: bool = False
     """The call opened its run, or moved it to a new trace."""
+    final: bool = False
+    """The client says that it is the last call of its trajectory."""
     finished: bool = False

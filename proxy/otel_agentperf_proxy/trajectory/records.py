@@ -1,8 +1,10 @@
 """What is remembered of a trajectory, its runs and its turns. Times are monotonic nanoseconds. No text is held."""
 
+import struct
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import xxhash
@@ -12,6 +14,14 @@ from otel_agentperf_proxy.facts import AttributeValue, ToolCall
 
 MAX_SEEN_CALLS: Final = 1024
 """Tool calls of one trajectory that a later one is compared with; the oldest go first."""
+
+
+NO_TAGS: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
+
+MAX_POSITION: Final = 255
+"""Tool calls of one response beyond this one start no sub-agents that could be told."""
+
+_PACKED: Final = struct.Struct("8sB?")
 
 
 @dataclass(slots=True)
@@ -40,7 +50,7 @@ class Run:
     tool_call_count: int = 0
     status: str = semconv.Status.ABANDONED
     """Final once the run was handed out as closed."""
-    tags: Mapping[str, AttributeValue] = field(default_factory=dict)
+    tags: Mapping[str, AttributeValue] = field(default_factory=lambda: NO_TAGS)
     """Launcher tags by tag name, the latest value of each."""
     previous_run: tuple[bytes, bytes] | None = None
     """Trace id and root span id of the run (or of the earlier part of this run) to link."""
@@ -49,14 +59,22 @@ class Run:
     was waiting there."""
 
 
-class Asked(NamedTuple):
+class Argument(NamedTuple):
     """A string argument of a tool call, which may be a sub-agent's task."""
+
+    mark: bytes
+    position: int
+    """Of the tool call among its response's."""
+    telling: bool
+    """Long enough to tell by itself."""
+
+
+class Asked(NamedTuple):
+    """The tool call that asked for a sub-agent."""
 
     turn: "Turn"
     position: int
-    """Of the tool call among the turn's."""
     telling: bool
-    """Long enough to tell by itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,13 +101,22 @@ class Turn:
     end_ns: int = 0
     waiting: tuple[ToolCall, ...] = ()
     """Tool calls of the response that wait for results."""
-    call_ids: frozenset[str] = frozenset()
+    call_ids: tuple[str, ...] = ()
     """Ids of all tool calls of the response."""
     message_digest: bytes | None = None
     response_id: str | None = None
     """By which a later request can name the response, where the server holds the history."""
-    arguments: tuple[tuple[bytes, int, bool], ...] = ()
-    """Mark, position of the tool call, and whether it is telling: of each string argument of the response's calls."""
+    packed_arguments: bytes = b""
+    """String arguments of the response's calls: `arguments` in few bytes."""
+
+    @property
+    def arguments(self) -> list[Argument]:
+        """String arguments of the response's calls that a sub-agent is looked for by."""
+        return [Argument(*values) for values in _PACKED.iter_unpack(self.packed_arguments)]
+
+    @arguments.setter
+    def arguments(self, arguments: Iterable[Argument]) -> None:
+        self.packed_arguments = b"".join([_PACKED.pack(*one) for one in arguments if one.position <= MAX_POSITION])
 
 
 @dataclass(slots=True, eq=False)
@@ -150,18 +177,20 @@ class Trajectory:
     """The turn whose calls were answered last; a sub-agent that works on by itself may still begin."""
     asked: Asked | None = None
     """The tool call that seems to have started this trajectory, until that is confirmed."""
-    children: "list[Trajectory]" = field(default_factory=list)
+    children: "list[Trajectory] | None" = None
     """Trajectories that seem to be this one's sub-agents, until that is confirmed."""
     nested: int = 0
     """Sub-agents that call under this trajectory's session."""
     asking: list[Turn] = field(default_factory=list)
     """Turns with waiting tool calls, oldest first."""
-    seen_calls: "array[int]" = field(default_factory=lambda: array("Q"))
+    seen_calls: "array[int] | None" = None
     forgotten: bool = False
 
     def repeats(self, call: ToolCall) -> bool:
         """Whether a call of the same tool with the same arguments came before; remembers the call."""
         mark = xxhash.xxh3_64_intdigest(b"%b\0%b" % (call.name.encode("utf-8", "replace"), call.arguments_digest))
+        if self.seen_calls is None:
+            self.seen_calls = array("Q")
         before = mark in self.seen_calls
         if not before:
             self.seen_calls.append(mark)

@@ -81,12 +81,13 @@ def is_retry(turn: Turn, chain: bytes) -> bool:
 
 
 def by_retry(state: State, call: Call) -> Link | None:
-    """The messages of exactly one open run's last turn, which failed, come again."""
+    """The messages of exactly one open run's last turn, which failed, come again from the same client."""
     end = history.entry(call.chain, history.length(call.chain))
     failed = [
         candidate
-        for candidate in state.ending_with(end)
+        for candidate in state.failed_with(end)
         if call.may_be_of(candidate)
+        and candidate.client == call.client
         and candidate.run is not None
         and candidate.turn is not None
         and is_retry(candidate.turn, call.chain)
@@ -119,7 +120,7 @@ def by_tool_call_id(state: State, call: Call) -> Link | None:
             if not call.may_be_of(trajectory):
                 continue
             if turn.chain_end and history.entry(call.chain, turn.message_count) == turn.chain_end:
-                if _looks_random(turn, call_id) or turn.call_ids <= _held_ids(call.request.messages):
+                if _looks_random(turn, call_id) or _held_ids(call.request.messages).issuperset(turn.call_ids):
                     sure[trajectory.key] = trajectory
             elif _looks_random(turn, call_id):
                 likely[trajectory.key] = trajectory
@@ -187,7 +188,7 @@ def _continued(ends: Sequence[Trajectory], shared: Sequence[Message], tail: Sequ
             continue  # there was no answer to echo
         if not answered and turn.status not in FAILED and not _drops_answers(turn, shared):
             continue  # a client goes on from the answer that it got
-        ids = bool(turn.call_ids) and turn.call_ids <= held
+        ids = bool(turn.call_ids) and held.issuperset(turn.call_ids)
         text = turn.message_digest is not None and turn.message_digest == tail[0].digest
         if ids or (text and not turn.call_ids):
             echoes.setdefault(2 * ids + text, []).append(candidate)

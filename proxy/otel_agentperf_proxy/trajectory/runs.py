@@ -92,7 +92,7 @@ class Runs:
             source=link.source,
             confidence=link.confidence,
             session_id=trajectory.session_id,
-            identity_key=call.identity_key if trajectory.session is None else None,
+            identity_key=_identity_key(trajectory, call),
             started_ns=call.t0_ns,
             last_activity_ns=call.t0_ns,
             previous_run=(before.trace_id, before.root_span_id) if before else None,
@@ -166,6 +166,13 @@ class Runs:
         if not can_continue(trajectory):
             self._state.forget(trajectory)
         return [run]
+
+
+def _identity_key(trajectory: Trajectory, call: Call) -> str | None:
+    if trajectory.session is not None:
+        return None
+    # Mostly they are equal, and then one of them is enough to keep.
+    return trajectory.key if call.identity_key == trajectory.key else call.identity_key
 
 
 def _enter_trace(trajectory: Trajectory, run: Run, part: int, now_ns: int) -> None:

@@ -13,7 +13,7 @@ import xxhash
 from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.trajectory.history import entry
 from otel_agentperf_proxy.trajectory.index import Index
-from otel_agentperf_proxy.trajectory.records import Asked, Trajectory, Turn
+from otel_agentperf_proxy.trajectory.records import Trajectory, Turn
 
 MAX_WAITING_TURNS: Final = 64
 """Turns of one trajectory whose tool calls wait for results at one time; past it the oldest are forgotten, counted."""
@@ -50,9 +50,10 @@ class State:
         self._owners: dict[str, str] = {}
         self._ends: Index[bytes, Trajectory] = Index()
         self._nearly: Index[bytes, Trajectory] = Index()
+        self._failed: Index[bytes, Trajectory] = Index()
         self._calls: Index[bytes, Turn] = Index()
         self._responses: Index[bytes, Turn] = Index()
-        self._arguments: Index[bytes, Asked] = Index()
+        self._arguments: Index[bytes, Turn] = Index()
         self._openings: Index[bytes, Trajectory] = Index()
         self._fresh: deque[tuple[int, bytes, Trajectory]] = deque()
         self._answers: Index[bytes, Trajectory] = Index()
@@ -85,11 +86,11 @@ class State:
         trajectory.asking.clear()
         self.offer(trajectory, None)
         if trajectory.asked is not None:
-            trajectory.asked.turn.trajectory.children.remove(trajectory)
+            (trajectory.asked.turn.trajectory.children or []).remove(trajectory)
             trajectory.asked = None
-        for child in trajectory.children:
+        for child in trajectory.children or ():
             child.asked = None
-        trajectory.children.clear()
+        trajectory.children = None
 
     def public_id(self, verbatim: str, tenant: str) -> str:
         """The id as the client sent it, or with the tenant's mark while another tenant's trajectory bears it."""
@@ -114,11 +115,12 @@ class State:
                 self._nearly.add(entry(trajectory.chain, turn.message_count - 1), trajectory)
 
     def unindex_end(self, trajectory: Trajectory) -> None:
-        """Undo `index_end` and `index_response`."""
+        """Undo `index_end`, `index_failure` and `index_response`."""
         turn = trajectory.turn
         if turn is not None and turn.chain_end:
             self._ends.discard(turn.chain_end, trajectory)
             self._nearly.discard(entry(trajectory.chain, turn.message_count - 1), trajectory)
+            self._failed.discard(turn.chain_end, trajectory)
         if turn is not None and turn.response_id is not None:
             self._responses.discard(_key(trajectory.tenant, turn.response_id), turn)
             turn.response_id = None
@@ -130,6 +132,15 @@ class State:
     def nearly_ending_with(self, chain_end: bytes) -> Collection[Trajectory]:
         """Trajectories whose latest request held exactly these messages, and one more."""
         return self._nearly.under(chain_end)
+
+    def index_failure(self, turn: Turn, *, failed: bool) -> None:
+        """Make the turn's trajectory findable by its messages as one that may try again, or no more."""
+        if turn.chain_end:
+            (self._failed.add if failed else self._failed.discard)(turn.chain_end, turn.trajectory)
+
+    def failed_with(self, chain_end: bytes) -> Collection[Trajectory]:
+        """Trajectories whose latest request held exactly these messages, and failed."""
+        return self._failed.under(chain_end)
 
     def index_response(self, turn: Turn, response_id: str) -> None:
         """Make the turn, its trajectory's latest, findable by the id of its response."""
@@ -149,8 +160,8 @@ class State:
         for call in turn.waiting:
             if call.id:
                 self._calls.add(_key(trajectory.tenant, call.id), turn)
-        for mark, position, telling in turn.arguments:
-            self._arguments.add(_key(trajectory.tenant, mark), Asked(turn, position, telling))
+        for argument in turn.arguments:
+            self._arguments.add(_key(trajectory.tenant, argument.mark), turn)
         if len(trajectory.asking) > MAX_WAITING_TURNS:
             self.forgotten_tool_calls += len(trajectory.asking[0].waiting)
             self.answered(trajectory.asking[0])
@@ -161,7 +172,7 @@ class State:
         self._unindex_calls(turn)
         trajectory.asking.remove(turn)
         turn.waiting = ()
-        if turn.arguments:
+        if turn.packed_arguments:
             self.offer(trajectory, turn)
 
     def offer(self, trajectory: Trajectory, turn: Turn | None) -> None:
@@ -172,20 +183,20 @@ class State:
 
     def withdraw(self, turn: Turn, position: int | None = None) -> None:
         """The arguments of one of the turn's calls, or of all, are not to be found any more."""
-        kept = []
-        for mark, at, telling in turn.arguments:
-            if position is None or at == position:
-                self._arguments.discard(_key(turn.trajectory.tenant, mark), Asked(turn, at, telling))
-            else:
-                kept.append((mark, at, telling))
-        turn.arguments = tuple(kept)
+        arguments = turn.arguments
+        kept = [one for one in arguments if position is not None and one.position != position]
+        left = {one.mark for one in kept}
+        for one in arguments:
+            if one.mark not in left:
+                self._arguments.discard(_key(turn.trajectory.tenant, one.mark), turn)
+        turn.arguments = kept
 
     def waiting_for(self, tenant: str, call_id: str) -> Collection[Turn]:
         """Turns that wait for a result with this id."""
         return self._calls.under(_key(tenant, call_id))
 
-    def asked_with(self, tenant: str, mark: bytes) -> Collection[Asked]:
-        """Arguments with this mark, of calls that wait, or whose results came last."""
+    def asking_with(self, tenant: str, mark: bytes) -> Collection[Turn]:
+        """Turns whose calls have an argument with this mark, and wait, or had their results last."""
         return self._arguments.under(_key(tenant, mark))
 
     def indexed_calls(self) -> int:
@@ -194,9 +205,9 @@ class State:
 
     def index_entries(self) -> int:
         """Keys of all indexes."""
-        by_trajectory = (self._ends, self._nearly, self._openings, self._answers, self._summaries)
-        by_turn = (self._calls, self._responses)
-        return sum(map(len, by_trajectory)) + sum(map(len, by_turn)) + len(self._arguments)
+        by_trajectory = (self._ends, self._nearly, self._failed, self._openings, self._answers, self._summaries)
+        by_turn = (self._calls, self._responses, self._arguments)
+        return sum(map(len, by_trajectory)) + sum(map(len, by_turn))
 
     def _unindex_calls(self, turn: Turn) -> None:
         for call in turn.waiting:

@@ -1,5 +1,7 @@
 """The place of a call in the trajectory that it was given to: an auxiliary call, another attempt, or the next turn."""
 
+import itertools
+import sys
 from dataclasses import replace
 from typing import Final
 
@@ -8,8 +10,8 @@ from otel_agentperf_proxy import marks
 from otel_agentperf_proxy.facts import ResponseFacts
 from otel_agentperf_proxy.trajectory import beside, history, kinship, rules
 from otel_agentperf_proxy.trajectory.placement import Placement
-from otel_agentperf_proxy.trajectory.records import Run, Trajectory, Turn
-from otel_agentperf_proxy.trajectory.rules import Call
+from otel_agentperf_proxy.trajectory.records import Argument, Run, Trajectory, Turn
+from otel_agentperf_proxy.trajectory.rules import FAILED, Call
 from otel_agentperf_proxy.trajectory.runs import Runs, is_compacted, is_new_request
 from otel_agentperf_proxy.trajectory.state import MAX_ARGUMENTS, TELLING_CHARS, State
 from otel_agentperf_proxy.trajectory.tools import take_results, text_tail
@@ -134,6 +136,8 @@ class Turns:
         trajectory = link.trajectory
         if turn in trajectory.asking:
             self._state.answered(turn)
+        self._state.withdraw(turn)
+        self._state.index_failure(turn, failed=False)
         turn.status = None
         turn.attempts += 1
         return Placement(
@@ -154,25 +158,28 @@ class Turns:
 
     def note_response(self, turn: Turn, response: ResponseFacts | None, status: str, end_ns: int) -> None:
         """Remember what later calls are compared with."""
+        state, trajectory = self._state, turn.trajectory
+        is_latest = turn is trajectory.turn and not trajectory.forgotten
         turn.status = status
         turn.end_ns = max(turn.end_ns, end_ns)
         # The results of an earlier attempt are not what the client goes on from.
-        turn.call_ids, turn.message_digest, turn.waiting = frozenset(), None, ()
+        turn.call_ids, turn.message_digest, turn.waiting = (), None, ()
+        if is_latest and not trajectory.explicit:
+            state.index_failure(turn, failed=status in FAILED)
         if response is None or status == semconv.Status.ERROR:
             return
         turn.message_digest = response.message_digest
-        turn.call_ids = frozenset(call.id for call in response.tool_calls if call.id)
-        trajectory, state = turn.trajectory, self._state
+        turn.call_ids = tuple([call.id for call in response.tool_calls if call.id])
         if status != semconv.Status.CANCELLED or response.terminal:
             # The arguments' text would be held for as long as the tool runs: marks are enough.
             turn.arguments = _arguments(response)
-            turn.waiting = tuple(replace(call, string_arguments=()) for call in response.tool_calls)
-        if trajectory.forgotten or turn is not trajectory.turn:
-            return
-        if not turn.waiting:
+            turn.waiting = tuple(
+                [replace(call, name=sys.intern(call.name), string_arguments=()) for call in response.tool_calls]
+            )
+        if is_latest and not turn.waiting:
             state.set_said(trajectory, response.lines)
             state.offer(trajectory, None)
-        if turn.stored and response.id and not trajectory.explicit:
+        if is_latest and turn.stored and response.id and not trajectory.explicit:
             state.index_response(turn, response.id)
 
     def _remember(self, trajectory: Trajectory, turn: Turn, chain: bytes) -> None:
@@ -190,11 +197,11 @@ def _summarizes(call: Call) -> bool:
     return call.request.summarizes or (call.identity is not None and call.identity.summarizes)
 
 
-def _arguments(response: ResponseFacts) -> tuple[tuple[bytes, int, bool], ...]:
-    found = [
-        (marks.mark(text), position, len(text.strip()) >= TELLING_CHARS)
+def _arguments(response: ResponseFacts) -> list[Argument]:
+    found = (
+        Argument(marks.mark(text), position, len(text.strip()) >= TELLING_CHARS)
         for position, call in enumerate(response.tool_calls)
         for text in call.string_arguments
         if text.strip()
-    ]
-    return tuple(found[:MAX_ARGUMENTS])
+    )
+    return list(itertools.islice(found, MAX_ARGUMENTS))

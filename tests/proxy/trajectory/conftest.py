@@ -7,6 +7,7 @@ An answer is a message of the model, or `error`, `cancelled`, `truncated`, or `.
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 
@@ -24,6 +25,7 @@ def spoken(text: str) -> str:
     return text if text == "x" else "".join(f"line {line} of what the story calls {text}\n" for line in range(4))
 
 
+@cache
 def message(token: str) -> Message:
     """A message of a story."""
     calls, results, texts, lines = [], [], [], b""
@@ -176,7 +178,7 @@ def story() -> Story:
     return Story()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_story() -> type[Story]:
     """For stories with a linker of their own."""
     return Story
