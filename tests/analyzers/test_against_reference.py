@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_agentperf_analyzers import catalog, open_source
+from otel_agentperf_analyzers import Deployment, Inputs, catalog, open_source
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +176,90 @@ def test_each_instant_of_a_trajectory_belongs_to_one_part(
         [row] = database.relation("time_breakdown").to_pylist()
     assert {part: row[part] for part in expected} == pytest.approx(expected)
     assert row["total_s"] == pytest.approx(sum(expected.values()))
+
+
+@settings(deadline=None, max_examples=15)
+@given(repeats=st.lists(st.booleans(), max_size=14))
+def test_loops_are_runs_of_at_least_three_repeats(
+    tmp_path_factory: pytest.TempPathFactory, to_lines: Callable[[str], str], repeats: list[bool]
+) -> None:
+    notation = ["call t=0 end=1"]
+    notation += [f"tool t={at + 1}..{at + 2} {'repeated' if repeated else ''}" for at, repeated in enumerate(repeats)]
+    path = tmp_path_factory.mktemp("spans") / "spans.jsonl"
+    path.write_text(to_lines("\n".join(notation)))
+    expected = sum(repeated and len(list(run)) >= 3 for repeated, run in groupby(repeats))
+    with open_source(str(path)) as database:
+        [row] = database.relation("trajectories").to_pylist()
+    assert (row["loops"], row["repeated_tool_calls"]) == (expected, sum(repeats))
+
+
+TURNS = st.lists(
+    st.tuples(
+        st.integers(1, 500),  # input tokens
+        st.one_of(st.none(), st.integers(0, 100)),  # cached, in percent of the input
+        st.integers(0, 300),  # shared bytes
+        st.sampled_from((100, 150)),  # system bytes
+        st.integers(300, 400),  # messages bytes
+        st.integers(0, 1),  # segment grows
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=15)
+@given(turns=TURNS)
+def test_cache_and_context_of_a_trajectory_are_those_of_the_reference(
+    tmp_path_factory: pytest.TempPathFactory,
+    to_lines: Callable[[str], str],
+    turns: list[tuple[int, int | None, int, int, int, int]],
+) -> None:
+    notation, seen, growths = [], set(), []
+    optimal = cached_tokens = optimal_with_cached = 0.0
+    segment, before = 0, None
+    for number, (tokens, percent, shared, system, messages, step) in enumerate(turns):
+        segment += step
+        cached = None if percent is None else tokens * percent // 100
+        notation.append(
+            f"call t={10 * number} turn={number} end=1 in={tokens} out=1 segment={segment} shared={shared} "
+            f"system_bytes={system} tools_bytes=0 messages_bytes={messages} results_bytes=0"
+            + ("" if cached is None else f" cached={cached}")
+        )
+        part = (system + shared) / (system + messages) if system in seen else 0.0
+        seen.add(system)
+        optimal += part * tokens
+        if cached is not None:
+            cached_tokens += cached
+            optimal_with_cached += part * tokens
+        if before is not None and before[0] == segment:
+            growths.append(tokens - before[1])
+        before = (segment, tokens)
+    path = tmp_path_factory.mktemp("spans") / "spans.jsonl"
+    path.write_text(to_lines("\n".join(notation)))
+    with open_source(str(path)) as database:
+        [row] = database.relation("trajectories").to_pylist()
+    assert row["optimal_cache_hit"] == pytest.approx(optimal / sum(turn[0] for turn in turns))
+    is_known = optimal_with_cached > 0
+    assert row["hit_efficiency"] == (pytest.approx(cached_tokens / optimal_with_cached) if is_known else None)
+    assert row["context_growth_tokens"] == (pytest.approx(sum(growths) / len(growths)) if growths else None)
+    assert row["compactions"] == segment
+    sent = sum(turn[3] + turn[4] for turn in turns)
+    assert row["system_share"] == pytest.approx(sum(turn[3] for turn in turns) / sent)
+    assert row["history_share"] == pytest.approx(sum(turn[4] for turn in turns) / sent)
+
+
+@settings(deadline=None, max_examples=15)
+@given(calls=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)), min_size=1, max_size=8))
+def test_the_price_of_accelerators_is_shared_second_by_second(
+    tmp_path_factory: pytest.TempPathFactory, to_lines: Callable[[str], str], calls: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("spans") / "spans.jsonl"
+    path.write_text(to_lines("\n".join(f"call t={t} traj=t{n} end={length}" for n, (t, length) in enumerate(calls))))
+    expected = [
+        sum(1 / sum(a <= second < a + b for a, b in calls) for second in range(start, start + length))
+        for start, length in calls
+    ]
+    given = Inputs(deployment=Deployment(accelerators=1, price_per_hour=3600))
+    with open_source(str(path), inputs=given) as database:
+        found = database.query("SELECT cost FROM trajectories ORDER BY CAST(trajectory_id[2:] AS INT)").column("cost")
+    assert found.to_pylist() == pytest.approx(expected)

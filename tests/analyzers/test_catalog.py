@@ -56,7 +56,7 @@ METRICS = """
         context_growth compactions context_system_share context_tools_share context_history_share
         context_tool_results_share outcome loops pooled_speed pooled_e2e_speed tool_call_turn_share
         interactivity_p50 interactivity_p90 e2e_norm_interactivity_p50 e2e_norm_interactivity_p90
-        time_first_token time_decode time_retries
+        time_first_token time_decode time_retries time_queue time_prefill
         max_agents agents_per_accelerator agents_per_mw agents_per_dollar_hour headroom
         success_rate tasks_per_hour ended_per_hour tokens_per_completed_task cost_per_completed_task cost_per_task
     """

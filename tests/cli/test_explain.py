@@ -63,7 +63,17 @@ def test_explain_says_where_time_went_and_why(otel: Command) -> None:
     told = json.loads(done.out)
     [times] = told["times"]
     assert (times["model"], times["trajectories"]) == ("gpt-oss-120b", 2)
-    parts = ("decode_s", "first_token_s", "unsplit_s", "retries_s", "tool_s", "harness_s", "human_s")
+    parts = (
+        "decode_s",
+        "prefill_s",
+        "queue_s",
+        "first_token_s",
+        "unsplit_s",
+        "retries_s",
+        "tool_s",
+        "harness_s",
+        "human_s",
+    )
     assert sum(times[part] for part in parts) == pytest.approx(times["total_s"])
     assert times["retries_s"] == 0.5
     assert [turn["e2e_latency_s"] for turn in told["slowest"]] == [3.0, 2.0, 1.75, 1.25, 0.5]

@@ -19,6 +19,8 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     trajectories: int
     total_s: float
     decode_s: float
+    prefill_s: float
+    queue_s: float
     first_token_s: float
     unsplit_s: float
     retries_s: float
@@ -49,6 +51,7 @@ class SlowTurn(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     retries_s: float | None
     first_token_excess_s: float | None
+    queue_s: float | None
     long_answer_s: float | None
     slow_decode_s: float | None
     stall_s: float | None

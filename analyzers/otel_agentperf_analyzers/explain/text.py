@@ -13,6 +13,8 @@ __all__ = ["render"]
 
 _PARTS: Final = (
     ("answers", "decode_s"),
+    ("prefill", "prefill_s"),
+    ("queue", "queue_s"),
     ("first\ntoken", "first_token_s"),
     ("not\nsplit", "unsplit_s"),
     ("retries", "retries_s"),

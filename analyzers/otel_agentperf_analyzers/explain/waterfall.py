@@ -110,6 +110,8 @@ _TROUBLE: Final = (
     ("wasted tokens", "wasted_tokens"),
 )
 _PARTS: Final = (
+    ("queue", "queue_s"),
+    ("prefill", "prefill_s"),
     ("first token", "first_token_s"),
     ("answers", "decode_s"),
     ("calls not streamed", "unsplit_s"),

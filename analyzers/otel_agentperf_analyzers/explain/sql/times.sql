@@ -6,6 +6,8 @@ SELECT
     COUNT(*) AS trajectories,
     SUM(total_s) AS total_s,
     SUM(decode_s) AS decode_s,
+    SUM(prefill_s) AS prefill_s,
+    SUM(queue_s) AS queue_s,
     SUM(first_token_s) AS first_token_s,
     SUM(unsplit_s) AS unsplit_s,
     SUM(retries_s) AS retries_s,

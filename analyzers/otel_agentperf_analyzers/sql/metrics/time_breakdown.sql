@@ -1,7 +1,8 @@
 -- relation: time_breakdown
 -- description: Where the time of trajectories went, without anything counted twice: each instant belongs to the first of
---   decode, first token, unsplit, retries and tool that is going on in it, else to the harness within runs, else to the human.
---   The parts add up to the time from the first t0 to the last te.
+--   decode, prefill, queue, first token, unsplit, retries and tool that is going on in it, else to the harness within runs,
+--   else to the human. The parts add up to the time from the first t0 to the last te. Queue and prefill are known where the
+--   inference server's own spans are; they are laid before the first output chunk, prefill last.
 -- grain: one row per trajectory with a turn
 -- requires: call spans
 -- source: ours
@@ -18,7 +19,9 @@
 --   level BIGINT [agents]: Concurrent agents of the benchmark level.
 --   total_s DOUBLE [s]: First t0 to last te of its turns.
 --   decode_s DOUBLE [s]: Answers streamed, from the first output chunk to the end.
---   first_token_s DOUBLE [s]: Waits for the first output chunk: network, queue and prefill.
+--   prefill_s DOUBLE [s]: Of the waits for the first output chunk: the server's prefill, where it tells.
+--   queue_s DOUBLE [s]: Of these waits: the server's queue, where it tells.
+--   first_token_s DOUBLE [s]: The rest of these waits: network, and queue and prefill where the server does not tell.
 --   unsplit_s DOUBLE [s]: Calls that were not streamed, so that their parts are not known.
 --   retries_s DOUBLE [s]: Attempts that failed or were aborted, and waits until the next attempt.
 --   tool_s DOUBLE [s]: Tools at work.
@@ -26,11 +29,28 @@
 --   human_s DOUBLE [s]: Between runs; 0 in a benchmark.
 -- metric: time_first_token
 --   column: first_token_s
---   definition: Time of the trajectory in which it waited for a first token and nothing was being decoded.
---   formula: |union of [t0, tf] minus union of [tf, te]| over last attempts that did not fail
+--   definition: Time of the trajectory in which it waited for a first token, nothing was being decoded, and the server does
+--     not say that the call was in its queue or in prefill.
+--   formula: |union of [t0, tf] minus decode, prefill and queue| over last attempts that did not fail
 --   unit: s
 --   grain: trajectory
 --   requires: streamed responses
+--   source: ours
+-- metric: time_queue
+--   column: queue_s
+--   definition: Time of the trajectory in which a call was in the inference server's queue, and none in prefill or decode.
+--   formula: |union of [tf - prefill - queue, tf - prefill]| minus decode and prefill
+--   unit: s
+--   grain: trajectory
+--   requires: spans of inference servers
+--   source: ours
+-- metric: time_prefill
+--   column: prefill_s
+--   definition: Time of the trajectory in which a call was in prefill, and none in decode.
+--   formula: |union of [tf - prefill, tf]| minus decode
+--   unit: s
+--   grain: trajectory
+--   requires: spans of inference servers
 --   source: ours
 -- metric: time_decode
 --   column: decode_s
@@ -48,29 +68,49 @@
 --   grain: trajectory
 --   requires: call spans
 --   source: ours
-WITH phases AS (
-    SELECT trajectory_id, run_id, 1 AS rank, start_ns + CAST(ROUND(ttft_s * 1e9) AS BIGINT) AS start_ns, end_ns
+WITH answers AS (
+    SELECT
+        trajectory_id,
+        run_id,
+        start_ns,
+        end_ns,
+        start_ns + CAST(ROUND(ttft_s * 1e9) AS BIGINT) AS first_ns,
+        CAST(ROUND(COALESCE(server_prefill_s, 0) * 1e9) AS BIGINT) AS prefill_ns,
+        CAST(ROUND(COALESCE(queue_s, 0) * 1e9) AS BIGINT) AS queue_ns
     FROM attempts
-    WHERE kind = 'turn' AND is_last AND NOT is_failed(status) AND ttft_s IS NOT NULL
+    WHERE kind = 'turn' AND is_last AND NOT is_failed(status)
+),
+
+phases AS (
+    SELECT trajectory_id, run_id, 1 AS rank, first_ns AS start_ns, end_ns FROM answers WHERE first_ns IS NOT NULL
     UNION ALL
-    SELECT trajectory_id, run_id, 2, start_ns, start_ns + CAST(ROUND(ttft_s * 1e9) AS BIGINT)
-    FROM attempts
-    WHERE kind = 'turn' AND is_last AND NOT is_failed(status) AND ttft_s IS NOT NULL
+    SELECT trajectory_id, run_id, 2, GREATEST(start_ns, first_ns - prefill_ns), first_ns
+    FROM answers
+    WHERE first_ns IS NOT NULL AND prefill_ns > 0
     UNION ALL
-    SELECT trajectory_id, run_id, 3, start_ns, end_ns
-    FROM attempts
-    WHERE kind = 'turn' AND is_last AND NOT is_failed(status) AND ttft_s IS NULL
+    SELECT
+        trajectory_id,
+        run_id,
+        3,
+        GREATEST(start_ns, first_ns - prefill_ns - queue_ns),
+        GREATEST(start_ns, first_ns - prefill_ns)
+    FROM answers
+    WHERE first_ns IS NOT NULL AND queue_ns > 0
     UNION ALL
-    SELECT trajectory_id, run_id, 4, start_ns, end_ns
+    SELECT trajectory_id, run_id, 4, start_ns, first_ns FROM answers WHERE first_ns IS NOT NULL
+    UNION ALL
+    SELECT trajectory_id, run_id, 5, start_ns, end_ns FROM answers WHERE first_ns IS NULL
+    UNION ALL
+    SELECT trajectory_id, run_id, 6, start_ns, end_ns
     FROM attempts
     WHERE kind = 'turn' AND is_last AND is_failed(status)
     UNION ALL
-    SELECT turns.trajectory_id, turns.run_id, 4, turns.start_ns, last.start_ns
+    SELECT turns.trajectory_id, turns.run_id, 6, turns.start_ns, last.start_ns
     FROM turns
     INNER JOIN attempts AS last USING (trajectory_id, turn_id)
     WHERE turns.kind = 'turn' AND turns.attempt_count > 1 AND last.is_last
     UNION ALL
-    SELECT trajectory_id, run_id, 5, start_ns, end_ns
+    SELECT trajectory_id, run_id, 7, start_ns, end_ns
     FROM tool_calls
 ),
 
@@ -78,7 +118,7 @@ cut AS (
     SELECT
         phases.trajectory_id,
         -- What is going on counts for its own rank and for all below: the union up to each rank, and their differences.
-        UNNEST(RANGE(phases.rank, 6)) AS rank,
+        UNNEST(RANGE(phases.rank, 8)) AS rank,
         GREATEST(phases.start_ns, scopes.start_ns) AS start_ns,
         LEAST(phases.end_ns, scopes.end_ns) AS end_ns
     FROM phases
@@ -102,10 +142,12 @@ unions AS (
     SELECT
         trajectory_id,
         COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 1), 0) AS to_decode_ns,
-        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 2), 0) AS to_first_token_ns,
-        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 3), 0) AS to_unsplit_ns,
-        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 4), 0) AS to_retries_ns,
-        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 5), 0) AS to_tool_ns
+        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 2), 0) AS to_prefill_ns,
+        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 3), 0) AS to_queue_ns,
+        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 4), 0) AS to_first_token_ns,
+        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 5), 0) AS to_unsplit_ns,
+        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 6), 0) AS to_retries_ns,
+        COALESCE(SUM(newly_covered(start_ns, end_ns, reached_ns)) FILTER (rank = 7), 0) AS to_tool_ns
     FROM laid
     GROUP BY trajectory_id
 )
@@ -118,7 +160,9 @@ SELECT
     trajectories.level,
     seconds(time_shares.extent_ns) AS total_s,
     seconds(unions.to_decode_ns) AS decode_s,
-    seconds(unions.to_first_token_ns - unions.to_decode_ns) AS first_token_s,
+    seconds(unions.to_prefill_ns - unions.to_decode_ns) AS prefill_s,
+    seconds(unions.to_queue_ns - unions.to_prefill_ns) AS queue_s,
+    seconds(unions.to_first_token_ns - unions.to_queue_ns) AS first_token_s,
     seconds(unions.to_unsplit_ns - unions.to_first_token_ns) AS unsplit_s,
     seconds(unions.to_retries_ns - unions.to_unsplit_ns) AS retries_s,
     seconds(unions.to_tool_ns - unions.to_retries_ns) AS tool_s,

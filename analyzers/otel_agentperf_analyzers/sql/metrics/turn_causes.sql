@@ -21,6 +21,7 @@
 --   typical_e2e_latency_s DOUBLE [s]: Median of the model.
 --   retries_s DOUBLE [s]: Attempts before the last one, and the waits between.
 --   first_token_excess_s DOUBLE [s]: Time to first token beyond the median.
+--   queue_s DOUBLE [s]: In the inference server's queue, where its own span says.
 --   long_answer_s DOUBLE [s]: Output tokens beyond the median, at the median time per token.
 --   slow_decode_s DOUBLE [s]: Time from first to last output beyond these tokens at the median time per token.
 --   stall_s DOUBLE [s]: The longest gap between output chunks, when it is more than a second; it is part of slow_decode_s.
@@ -28,9 +29,9 @@
 --   typical_fresh_input_tokens DOUBLE [tokens]: Median of the model.
 --   input_tokens BIGINT [tokens]: Input, cached tokens included.
 --   output_tokens BIGINT [tokens]: Output.
---   cause VARCHAR: failed, where the turn did; else the largest part: retries, uncached input (the wait for the first token, with more than twice the typical
---     fresh input), first token (the same wait without: queue, load or network), long answer, stall (slow decode, half of it
---     one gap), slow decode, or typical when no part takes longer than usual.
+--   cause VARCHAR: failed, where the turn did; else the largest part: retries; of the wait for the first token queue (half
+--     of it was in the server's queue), uncached input (more than twice the typical fresh input) or first token (load or
+--     network); long answer; stall (slow decode, half of it one gap) or slow decode; typical when no part takes longer.
 WITH of_model AS (
     SELECT
         request_model,
@@ -57,6 +58,7 @@ parts AS (
         of_model.e2e_latency_s AS typical_e2e_latency_s,
         GREATEST(0, turns.e2e_latency_s - last.e2e_latency_s) AS retries_s,
         GREATEST(0, turns.ttft_s - of_model.ttft_s) AS first_token_excess_s,
+        turns.queue_s,
         GREATEST(0, (turns.output_tokens - of_model.output_tokens) * of_model.tpot_s) AS long_answer_s,
         GREATEST(0, turns.generation_s - (turns.output_tokens - 1) * of_model.tpot_s) AS slow_decode_s,
         CASE WHEN turns.chunk_gap_max_s > 1 THEN turns.chunk_gap_max_s END AS stall_s,
@@ -88,6 +90,7 @@ SELECT
         WHEN is_failed(status) THEN 'failed'
         WHEN largest_s <= 1e-9 THEN 'typical'
         WHEN retries_s = largest_s THEN 'retries'
+        WHEN first_token_excess_s = largest_s AND queue_s >= first_token_excess_s / 2 THEN 'queue'
         WHEN first_token_excess_s = largest_s AND fresh_input_tokens > 2 * typical_fresh_input_tokens THEN 'uncached input'
         WHEN first_token_excess_s = largest_s THEN 'first token'
         WHEN long_answer_s = largest_s THEN 'long answer'
