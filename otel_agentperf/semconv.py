@@ -346,8 +346,8 @@ CONTEXT_TOOL_RESULTS_BYTES: Final = "agentperf.context.tool_results_bytes"
 """int; request bytes of tool results in the messages."""
 
 SHAPE_MESSAGES: Final = "agentperf.shape.messages"
-"""string[]; only with `--capture shape`: of each message of the request, in order and without system prompts,
-`ROLE:BYTES:HASH`; equal messages of one store have equal hashes, which are keyed by the store's salt."""
+"""string; only with `--capture shape`: of each message of the request, in order and without system prompts,
+`ROLE:BYTES:HASH`, with spaces between; equal messages of one store have equal hashes, keyed by the store's salt."""
 
 MESSAGE_COUNT: Final = "agentperf.message.count"
 """int; messages in the request."""

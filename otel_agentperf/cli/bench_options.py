@@ -386,6 +386,6 @@ Source = Annotated[
         help="A recording: `mini` (bundled); a directory or manifest of agentperf-local's format, its wheel, or the "
         "name of a replay in the installed package, such as `agentperf-default-v1` (`PLACE:NAME` picks one of "
         "several); a file of Weka's kv-cache-tester, Mooncake, AIPerf (multi-turn), ATIF, SWE-agent, mini-swe-agent or "
-        "OpenHands, or a directory of such files.",
+        "OpenHands, or a directory of such files; a trace store that `proxy --capture shape` or `content` recorded.",
     ),
 ]

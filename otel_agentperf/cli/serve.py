@@ -39,7 +39,7 @@ def proxy(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(metavar="DIR", envvar="OTEL_AGENTPERF_STORE", help="Trace store. [default: agentperf-store]"),
+        typer.Option(metavar="DIR", help="Trace store. [default: $OTEL_AGENTPERF_STORE, else agentperf-store]"),
     ] = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Keep no store; spans only go out by OTLP.")] = False,
     store_max_bytes: Annotated[
@@ -59,7 +59,11 @@ def proxy(
     workers: Annotated[int | None, typer.Option(metavar="N", help="Relay processes. [default: 1]")] = None,
     capture: Annotated[
         str | None,
-        typer.Option(metavar="none|content", help="Whether prompts and completions go into the spans. [default: none]"),
+        typer.Option(
+            metavar="none|shape|content",
+            help="What of the prompts goes into the spans: nothing; roles, sizes and salted hashes of messages, enough "
+            "to replay them without their words; or prompts and completions. [default: none]",
+        ),
     ] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="gen_ai.provider.name of the spans. [default: by dialect]")
@@ -77,6 +81,31 @@ def proxy(
     connect_timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Limit for connecting to the upstream. [default: 10]")
     ] = None,
+    response_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Limit for the first byte of a response. [default: none]")
+    ] = None,
+    silence_timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Limit for a pause in a response. [default: none]")
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse longer request bodies. [default: none]")
+    ] = None,
+    max_head_bytes: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse longer request heads. [default: 65536]")
+    ] = None,
+    max_connections: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse more client connections per worker. [default: none]")
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Certificate and chain (PEM): clients speak https.")
+    ] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its key, if in another file.")] = None,
+    upstream_ca: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Trust these certificates (PEM) of an https upstream.")
+    ] = None,
+    upstream_insecure: Annotated[
+        bool, typer.Option("--upstream-insecure", help="Trust any certificate of the upstream.")
+    ] = False,
     idle_limit: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="A run without activity this long is abandoned. [default: 600]"),
@@ -88,18 +117,28 @@ def proxy(
         bool, typer.Option("--no-observe", help="Only pass bytes: no spans. Tells what observing costs.")
     ] = False,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML file with these settings; options win over it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="OTEL_AGENTPERF_CONFIG",
+            help="TOML file with these settings, and upstreams by host or path. Options win over variables "
+            "(OTEL_AGENTPERF_WORKERS and so on), these over the file.",
+        ),
     ] = None,
     check_config: Annotated[
         bool, typer.Option("--check-config", help="Check the configuration, print it, and end.")
     ] = False,
 ) -> None:
+    import os
+
     import msgspec
     import uvloop
 
     from otel_agentperf.processes import listen as listen_on
-    from otel_agentperf_proxy.config import load
+    from otel_agentperf_proxy.config import load, unknown_variables
     from otel_agentperf_proxy.export import find_target
+    from otel_agentperf_proxy.listener import server_tls
+    from otel_agentperf_proxy.routes import Routes
     from otel_agentperf_proxy.server import run
 
     told: dict[str, Any] = {
@@ -116,6 +155,14 @@ def proxy(
         "provider": provider,
         "access_log": access_log,
         "connect_timeout_s": connect_timeout,
+        "response_timeout_s": response_timeout,
+        "silence_timeout_s": silence_timeout,
+        "max_body_bytes": max_body_bytes,
+        "max_head_bytes": max_head_bytes,
+        "max_connections": max_connections,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "upstream_ca": upstream_ca,
         "idle_limit_s": idle_limit,
         "drain_s": drain,
     }
@@ -126,12 +173,19 @@ def proxy(
         options["ask_usage"] = True
     if preserve_host:
         options["preserve_host"] = True
+    if upstream_insecure:
+        options["upstream_insecure"] = True
     if no_observe:
         options["observe"] = False
-    effective = load(config, options)
+    effective = load(config, options, os.environ)
     find_target(effective)
+    # What is in files is found out here, not by the relays one by one.
+    Routes(effective)
+    server_tls(effective)
     addresses = [parse_address(address) for address in (effective.listen, effective.admin)]
     if check_config:
+        for name in unknown_variables(os.environ):
+            console.print(f"{name} is no setting")
         shown = {name: value for name, value in msgspec.to_builtins(effective).items() if name != "salt"}
         typer.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return

@@ -20,6 +20,7 @@ CONTENT: Final = frozenset(
         semconv.GEN_AI_OUTPUT_MESSAGES,
         semconv.GEN_AI_SYSTEM_INSTRUCTIONS,
         semconv.GEN_AI_TOOL_DEFINITIONS,
+        semconv.SHAPE_MESSAGES,
     )
 )
 """Attributes of any length: somebody asked for them."""

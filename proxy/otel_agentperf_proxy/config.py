@@ -1,7 +1,8 @@
-"""What a proxy can be told, by options, by a TOML file, or by an application that mounts it."""
+"""What a proxy can be told: by options, by the environment, by a TOML file, or by an application that mounts it."""
 
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,6 +12,9 @@ from otel_agentperf.errors import UsageError
 from otel_agentperf.http1 import Origin
 
 MIB = 1024 * 1024
+
+ENVIRONMENT_PREFIX: Final = "OTEL_AGENTPERF_"
+"""Before the name of a key, in capitals: the variable that sets it."""
 
 _MAY_BE_ZERO: Final = frozenset(("drain_s", "observed_body_bytes"))
 
@@ -55,7 +59,7 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     workers: int = 1
     """Relay processes sharing the listening socket."""
     store: str | None = "agentperf-store"
-    """Directory of the embedded trace store; None keeps none."""
+    """Directory of the embedded trace store; None, or an empty name in a file, keeps none."""
     store_max_bytes: int | None = None
     """Oldest sealed segments are deleted above this; None keeps all."""
     store_max_age_s: float | None = None
@@ -70,8 +74,9 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where spans are exported to; else the standard OTEL_EXPORTER_OTLP_* variables decide."""
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
     """Protocol of the export; else OTEL_EXPORTER_OTLP_PROTOCOL, else guessed from the port (4317 is gRPC)."""
-    capture: Literal["none", "content"] = "none"
-    """Whether prompts and completions go into the spans."""
+    capture: Literal["none", "shape", "content"] = "none"
+    """What of prompts and completions goes into the spans: nothing, for each message its role, size and salted hash, or
+    all of it."""
     provider: str | None = None
     """Value of `gen_ai.provider.name`; else the dialect's."""
     ask_usage: bool = False
@@ -138,8 +143,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise UsageError("salt must be hex digits") from exc
 
 
-def load(path: Path | None, options: dict[str, Any]) -> ProxyConfig:
-    """A configuration from a TOML file and from options, which win over the file.
+def load(path: Path | None, options: dict[str, Any], environment: Mapping[str, str] | None = None) -> ProxyConfig:
+    """A configuration from options, else from the environment, else from a TOML file, else the defaults.
 
     Raises:
         UsageError: the file cannot be read, or a value has the wrong type, or a name is unknown.
@@ -153,10 +158,46 @@ def load(path: Path | None, options: dict[str, Any]) -> ProxyConfig:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise UsageError(f"{path} is not TOML: {exc}") from exc
         values = {name.replace("-", "_"): value for name, value in values.items()}
+        if isinstance(tables := values.get("upstreams"), list):
+            values["upstreams"] = [
+                {name.replace("-", "_"): value for name, value in table.items()} if isinstance(table, dict) else table
+                for table in tables
+            ]
+    values.update(_from_environment(environment or {}))
     values.update(options)
+    if values.get("store") == "":
+        values["store"] = None
     try:
         config = msgspec.convert(values, ProxyConfig)
     except msgspec.ValidationError as exc:
         raise UsageError(f"{path or 'options'}: {exc}") from exc
     config.check()
     return config
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none, such as misspelt ones."""
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in (*ProxyConfig.__struct_fields__, *_OTHER_VARIABLES)}
+    return sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
+
+
+_OTHER_VARIABLES: Final = ("config", "peers", "cache")
+"""What the environment tells other parts of the program, or the tests."""
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The keys that variables set; an empty variable sets none. `upstreams` is JSON."""
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(ProxyConfig):
+        name = ENVIRONMENT_PREFIX + field.name.upper()
+        text = environment.get(name)
+        if not text:
+            continue
+        try:
+            if field.name == "upstreams":
+                values[field.name] = msgspec.to_builtins(msgspec.json.decode(text, type=field.type))
+            else:
+                values[field.name] = msgspec.convert(text, field.type, strict=False)
+        except (msgspec.ValidationError, msgspec.DecodeError) as exc:
+            raise UsageError(f"{name}: {exc}") from exc
+    return values

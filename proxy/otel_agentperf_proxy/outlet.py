@@ -16,6 +16,7 @@ from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import create_export
 from otel_agentperf_proxy.frames import End, TaskOutcome
 from otel_agentperf_proxy.resource import resource
+from otel_agentperf_proxy.shape import shape_key
 from otel_agentperf_proxy.spans import Spans
 from otel_agentperf_proxy.store import SegmentWriter, prepare
 from otel_agentperf_proxy.trajectory import Run, ToolSpan
@@ -70,7 +71,7 @@ class Outlet:
         self._failures = failures
         self._before_write = before_write
         self._flush_ns = round(config.flush_interval_s * 1e9)
-        self._spans = Spans(resource(), clock, provider=config.provider)
+        self._spans = Spans(resource(), clock, provider=config.provider, shape_key=shape_key(config))
         self._store = _open_store(config) if config.store else None
         self._export = create_export(config)
         self._access_log = AccessLog() if config.access_log == "json" else None

@@ -26,6 +26,7 @@ from otel_agentperf_proxy.facts import RequestFacts, ResponseFacts, Usage
 from otel_agentperf_proxy.frames import End, TaskOutcome
 from otel_agentperf_proxy.rate_limits import limit_attributes
 from otel_agentperf_proxy.resource import resource as own_resource
+from otel_agentperf_proxy.shape import shape_of
 from otel_agentperf_proxy.timing import output_times, seconds
 from otel_agentperf_proxy.trajectory import Placement, Run, ToolSpan
 from otel_agentperf_proxy.trajectory.state import derived_id
@@ -54,12 +55,16 @@ class Spans:
         resource: of the writer.
         clock: anchors monotonic times.
         provider: value of `gen_ai.provider.name`; None takes the dialect's.
+        shape_key: key of the hashes of messages (`shape`); None leaves shapes out.
     """
 
-    def __init__(self, resource: Resource, clock: WallClock, *, provider: str | None = None) -> None:
+    def __init__(
+        self, resource: Resource, clock: WallClock, *, provider: str | None = None, shape_key: bytes | None = None
+    ) -> None:
         self._resource = resource
         self._clock = clock
         self._provider = provider
+        self._shape_key = shape_key
 
     def call(self, call: Call) -> ReadableSpan:
         """The CLIENT span of an exchange that ended, or that will not be told the end of."""
@@ -198,6 +203,8 @@ class Spans:
             attributes[semconv.CONTEXT_TOOLS_BYTES] = request.tools_bytes
             attributes[semconv.CONTEXT_MESSAGES_BYTES] = request.message_bytes
             attributes[semconv.CONTEXT_TOOL_RESULTS_BYTES] = request.tool_result_bytes
+            if self._shape_key is not None:
+                attributes[semconv.SHAPE_MESSAGES] = shape_of(request.messages, self._shape_key)
         attributes |= request.content or {}
 
     def _span(

@@ -15,6 +15,7 @@ from otel_agentperf.replay.formats.base import Format
 from otel_agentperf.replay.formats.mooncake import Mooncake
 from otel_agentperf.replay.formats.openhands import OpenHands
 from otel_agentperf.replay.formats.places import bundled, find, replays_in
+from otel_agentperf.replay.formats.store import Store
 from otel_agentperf.replay.formats.swe_agent import MiniSWEAgent, SWEAgent
 from otel_agentperf.replay.formats.weka import Weka
 from otel_agentperf.replay.recording import Recording
@@ -27,6 +28,7 @@ def formats(vocabulary: Vocabulary | None = None) -> tuple[Format, ...]:
     """All formats; those that keep no words have them made from the vocabulary."""
     words = vocabulary or FourByteVocabulary()
     return (
+        Store(words),
         MiniSWEAgent(words),
         SWEAgent(words),
         Weka(words),
