@@ -16,6 +16,9 @@ MIB = 1024 * 1024
 ENVIRONMENT_PREFIX: Final = "OTEL_AGENTPERF_"
 """Before the name of a key, in capitals: the variable that sets it."""
 
+_OTHER_VARIABLES: Final = tuple(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "MEMORY", "PEERS", "SOURCE_"))
+"""What the environment tells other parts of the program, and the tests."""
+
 _MAY_BE_ZERO: Final = frozenset(("drain_s", "observed_body_bytes"))
 
 
@@ -177,12 +180,12 @@ def load(path: Path | None, options: dict[str, Any], environment: Mapping[str, s
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none, such as misspelt ones."""
-    known = {ENVIRONMENT_PREFIX + name.upper() for name in (*ProxyConfig.__struct_fields__, *_OTHER_VARIABLES)}
-    return sorted(name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
-
-
-_OTHER_VARIABLES: Final = ("config", "peers", "cache")
-"""What the environment tells other parts of the program, or the tests."""
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in ProxyConfig.__struct_fields__}
+    return sorted(
+        name
+        for name in environment
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known and not name.startswith(_OTHER_VARIABLES)
+    )
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

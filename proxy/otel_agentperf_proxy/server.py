@@ -165,6 +165,7 @@ class Supervisor:
             "state": self.state,
             "uptime_s": round(monotonic() - self._began, 3),
             "upstream": self.config.upstream,
+            "upstreams": [table.url for table in self.config.upstreams],
             "store": self.config.store,
             "relays": relays,
             "relay_restarts": self.relay_restarts,
@@ -250,7 +251,9 @@ async def run(config: ProxyConfig, sockets: Sequence[socket.socket]) -> None:
 
     def announce() -> None:
         store = f"store {config.store}" if config.store else "no store"
-        logger.info("proxy: listening on http://%s, upstream %s, %s", listening, config.upstream, store)
+        scheme = "https" if config.tls_cert else "http"
+        upstreams = ", ".join(filter(None, (*(table.url for table in config.upstreams), config.upstream)))
+        logger.info("proxy: listening on %s://%s, upstream %s, %s", scheme, listening, upstreams, store)
         logger.info("proxy: control routes on http://%s", admin)
         if target is not None:
             logger.info("proxy: spans go by OTLP (%s) to %s", target.protocol, target.address)

@@ -2,12 +2,13 @@
 
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from otel_agentperf.errors import UsageError
-from otel_agentperf_proxy.config import ProxyConfig, load
+from otel_agentperf_proxy.config import ProxyConfig, UpstreamConfig, load, unknown_variables
 
 UPSTREAM = {"upstream": "http://127.0.0.1:8000"}
 
@@ -93,3 +94,81 @@ def test_a_file_that_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
 def test_a_configuration_survives_the_way_to_another_process() -> None:
     config = load(None, {**UPSTREAM, "store": None, "provider": "x"})
     assert msgspec.convert(msgspec.to_builtins(config), ProxyConfig) == config
+
+
+def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, 'upstream = "http://file"\nworkers = 2\nidle-limit-s = 5\ndrain_s = 6\n')
+    environment = {
+        "OTEL_AGENTPERF_UPSTREAM": "http://variable",
+        "OTEL_AGENTPERF_WORKERS": "3",
+        "OTEL_AGENTPERF_IDLE_LIMIT_S": "7.5",
+        "OTEL_AGENTPERF_PRESERVE_HOST": "true",
+        "OTEL_AGENTPERF_PROVIDER": "",
+        "OTEL_AGENTPERF_PEERS": "/somewhere",
+        "HOME": "/root",
+    }
+    config = load(path, {"workers": 4}, environment)
+    assert config.upstream == "http://variable"
+    assert (config.workers, config.idle_limit_s, config.drain_s) == (4, 7.5, 6)
+    assert config.preserve_host
+    assert config.provider is None
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(ProxyConfig), ids=lambda field: field.name)
+def test_every_key_has_its_variable(field: msgspec.structs.FieldInfo) -> None:
+    texts = {int: "3", float: "2.5", bool: "false", str: "00"}
+    text = next((text for kind, text in texts.items() if kind is field.type or kind in get_args(field.type)), None)
+    if text is None:
+        text = '[{"url": "http://h", "path": "/a"}]' if field.name == "upstreams" else get_args(field.type)[-1]
+    if field.name == "otlp_protocol":
+        text = "grpc"
+    environment = {"OTEL_AGENTPERF_UPSTREAM": "http://h", f"OTEL_AGENTPERF_{field.name.upper()}": text}
+    if field.name == "upstream":
+        text = environment["OTEL_AGENTPERF_UPSTREAM"] = "http://g"
+    options = {"tls_cert": "x"} if field.name == "tls_key" else {}
+    told = msgspec.to_builtins(load(None, options, environment))[field.name]
+    assert told != field.default or text in ("00", "false", told)
+    assert unknown_variables(environment) == []
+
+
+def test_a_variable_that_cannot_be_read_is_told_by_its_name() -> None:
+    with pytest.raises(UsageError, match="OTEL_AGENTPERF_WORKERS: Expected `int`"):
+        load(None, UPSTREAM, {"OTEL_AGENTPERF_WORKERS": "two"})
+    with pytest.raises(UsageError, match="OTEL_AGENTPERF_UPSTREAMS: JSON is malformed"):
+        load(None, UPSTREAM, {"OTEL_AGENTPERF_UPSTREAMS": "http://h"})
+
+
+def test_misspelt_variables_can_be_told() -> None:
+    environment = {"OTEL_AGENTPERF_WORKRES": "2", "OTEL_AGENTPERF_PEERS": "/x", "OTEL_AGENTPERF_STORE": "/y"}
+    assert unknown_variables(environment) == ["OTEL_AGENTPERF_WORKRES"]
+
+
+def test_tables_of_upstreams(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, '[[upstreams]]\nurl = "http://a"\npath = "/a"\nstrip-path = true\n[[upstreams]]\nurl = "http://b"\n'
+    )
+    config = load(path, {})
+    assert config.upstreams == (
+        UpstreamConfig(url="http://a", path="/a", strip_path=True),
+        UpstreamConfig(url="http://b"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[upstreams]]\nurl = "a:1"', "not an http or https URL"),
+        ('[[upstreams]]\nurl = "http://a"\npath = "a"', "begins with a slash"),
+        ('[[upstreams]]\nurl = "http://a"\nstrip_path = true', "strip_path without path"),
+        ('[[upstreams]]\npath = "/a"', "missing required field `url`"),
+        ('upstreams = ["http://a"]', "Expected `object`"),
+        ('upstream = "http://h"\ntls_key = "x"', "tls_key without tls_cert"),
+    ],
+)
+def test_upstreams_that_cannot_work(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        load(write(tmp_path, text), {})
+
+
+def test_an_empty_store_in_a_file_is_none(tmp_path: Path) -> None:
+    assert load(write(tmp_path, 'upstream = "http://h"\nstore = ""'), {}).store is None
