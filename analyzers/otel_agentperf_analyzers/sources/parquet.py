@@ -19,7 +19,7 @@ from otel_agentperf_analyzers.sources.build import BATCH, Builder, otlp_item, sq
 _EXPORT: Final = frozenset(("trace_id", "span_id", "start_ns", "end_ns"))
 _OTLP: Final = frozenset(("trace_id", "span_id", "start_time_unix_nano", "duration_time_unix_nano"))
 
-_TYPES: Final = {
+TYPES: Final = {
     rows.TEXT: "VARCHAR",
     rows.INT: "BIGINT",
     rows.DOUBLE: "DOUBLE",
@@ -65,7 +65,7 @@ def _export_sql(path: Path, schema: pa.Schema) -> str:
     has_attributes = "attributes" in schema.names and pa.types.is_map(schema.field("attributes").type)
     columns = []
     for field in rows.SCHEMA:
-        name, kind = _RENAMED.get(field.name, field.name), _TYPES[field.type]
+        name, kind = _RENAMED.get(field.name, field.name), TYPES[field.type]
         if name in _SPELLED and name in schema.names:
             words = ", ".join(f"'{word}'" for word in _SPELLED[name])
             value = f'COALESCE(TRY_CAST("{name}" AS BIGINT), LIST_POSITION([{words}], CAST("{name}" AS VARCHAR)), 0)'
