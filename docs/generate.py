@@ -23,7 +23,7 @@ import typer
 from otel_agentperf import policies, semconv
 from otel_agentperf.cli.main import app
 from otel_agentperf_analyzers import catalog
-from otel_agentperf_proxy.config import MIB, ProxyConfig
+from otel_agentperf_proxy.config import MIB, ProxyConfig, UpstreamConfig
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 
@@ -182,13 +182,37 @@ def configuration() -> str:
         "# Configuration of the proxy",
         "",
         "Keys of the TOML file that `otel-agentperf proxy --config FILE` reads, and of `ProxyConfig` for applications "
-        "that mount the proxy. `-` and `_` are the same in a file. Options win over the file. "
-        "`otel-agentperf proxy --check-config` prints what is in effect.",
+        "that mount the proxy. `-` and `_` are the same in a file. Each key is also a variable, as "
+        "`OTEL_AGENTPERF_WORKERS` (`OTEL_AGENTPERF_UPSTREAMS` is JSON), and `OTEL_AGENTPERF_CONFIG` names the file. "
+        "Options win over variables, variables over the file. `otel-agentperf proxy --check-config` prints what is in "
+        "effect.",
         "",
-        "| Key | Type | Default | Meaning |",
-        "|---|---|---|---|",
+        *_keys(ProxyConfig),
+        "",
+        "## Upstreams by host or path",
+        "",
+        "Tables `[[upstreams]]`. The first one whose `host` and `path` a request has gets it; else `upstream` does. "
+        "Without that, what no table takes is answered 421 when its host is in none of them, else 404; nothing is "
+        "forwarded to where a client says.",
+        "",
+        "```toml",
+        'upstream = "http://127.0.0.1:8000"',
+        "",
+        "[[upstreams]]",
+        'path = "/anthropic"',
+        "strip_path = true",
+        'url = "https://api.anthropic.com"',
+        "```",
+        "",
+        *_keys(UpstreamConfig),
     ]
-    source = textwrap.dedent(inspect.getsource(ProxyConfig))
+    return "\n".join(out)
+
+
+def _keys(struct: type[msgspec.Struct]) -> list[str]:
+    """The fields of a struct with what is said below them, as a table."""
+    out = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    source = textwrap.dedent(inspect.getsource(struct))
     [declared] = ast.parse(source).body
     assert isinstance(declared, ast.ClassDef)
     documented = {
@@ -199,14 +223,14 @@ def configuration() -> str:
         and isinstance(following, ast.Expr)
         and isinstance(following.value, ast.Constant)
     }
-    for field in msgspec.structs.fields(ProxyConfig):
+    for field in msgspec.structs.fields(struct):
         default = "required" if field.required else f"`{_shown(field.default)}`"
         out.append(f"| `{field.name}` | {_type(field.type)} | {default} | {_cell(documented[field.name])} |")
-    return "\n".join(out)
+    return out
 
 
 def _shown(value: object) -> str:
-    if value is None:
+    if value is None or value == ():
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
@@ -221,6 +245,8 @@ def _type(hint: Any) -> str:
         return " or ".join(_type(kind) for kind in get_args(hint) if kind is not type(None))
     if hint in names:
         return names[hint]
+    if get_origin(hint) is tuple:
+        return "tables"
     return " or ".join(f'`"{value}"`' for value in get_args(hint))
 
 

@@ -130,6 +130,7 @@ def proxy(
     ] = False,
 ) -> None:
     import os
+    import re
 
     import msgspec
     import uvloop
@@ -187,6 +188,8 @@ def proxy(
         for name in unknown_variables(os.environ):
             console.print(f"{name} is no setting")
         shown = {name: value for name, value in msgspec.to_builtins(effective).items() if name != "salt"}
+        if effective.otlp_endpoint is not None:
+            shown["otlp_endpoint"] = re.sub(r"//[^/@]*@", "//...@", effective.otlp_endpoint)
         typer.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return
     configure_logging()

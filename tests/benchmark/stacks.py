@@ -235,7 +235,7 @@ def baseline(cores: Cores, address: str, work: Path) -> Iterator[Stack]:
 def litellm_missing() -> str | None:
     """Why LiteLLM cannot take part, or None."""
     if _litellm() is None:
-        return f"LiteLLM left out: it is not in ${PEERS} (python tests/peers/install.py DIR)"
+        return f"LiteLLM left out: it is not in ${PEERS} (python tests/peers/install.py DIR litellm)"
     return None
 
 

@@ -1,7 +1,8 @@
 """Install the peers that tests compare with, each in an environment of its own: `python tests/peers/install.py DIR`.
 
 Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What cannot be installed here (no Python
-3.12, no npm) is said and left out.
+3.12, no npm) is said and left out. `DIR NAME ...` installs only these; `litellm`, which only the benchmark meets, is
+installed when it is named.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import tarfile
 from pathlib import Path
 
 AGENTPERF_LOCAL = "agentperf-local==0.3.4"
+LITELLM = "litellm[proxy]==1.108.7"
 CHDB = "chdb==4.4.0"
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
@@ -40,6 +42,14 @@ def install_chdb(directory: Path) -> None:
     if not (environment / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
     subprocess.run([environment / "bin" / "pip", "install", "--quiet", CHDB], check=True)
+
+
+def install_litellm(directory: Path) -> None:
+    """LiteLLM's proxy, for tests/benchmark."""
+    environment = directory / "litellm"
+    if not (environment / "bin" / "litellm").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        subprocess.run([environment / "bin" / "pip", "install", "--quiet", LITELLM], check=True)
 
 
 def _runnable(name: str) -> str | None:
@@ -74,5 +84,6 @@ def _make_tiktoken_cache(work: Path, cache: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1]).resolve()
     target.mkdir(parents=True, exist_ok=True)
-    install_agentperf_local(target)
-    install_chdb(target)
+    peers = {"agentperf-local": install_agentperf_local, "chdb": install_chdb, "litellm": install_litellm}
+    for peer in sys.argv[2:] or ("agentperf-local", "chdb"):
+        peers[peer](target)
