@@ -17,7 +17,18 @@ from typing import Final, Protocol
 
 import msgspec
 
-from otel_agentperf_proxy.frames import HEADER, End, Frame, FrameDecoder, Hello, Kind, Open, RunTrace, encode_record
+from otel_agentperf_proxy.frames import (
+    HEADER,
+    End,
+    Frame,
+    FrameDecoder,
+    Hello,
+    Kind,
+    Open,
+    RunTrace,
+    encode_batch,
+    encode_record,
+)
 
 FLUSH_S: Final = 0.004
 """How long frames gather before they are sent; ten thousand chunks per second make forty frames a batch."""
@@ -26,7 +37,7 @@ FLUSH_BYTES: Final = 256 * 1024
 """More than this is sent without waiting; also the size of one send, so that a backlog never holds the loop up."""
 
 COPIED_BYTES: Final = 16 * 1024
-"""A longer payload is handed to the kernel from where it lies; shorter ones are joined with their neighbours."""
+"""A longer payload is handed to the kernel from where it lies; shorter ones go into batches."""
 
 SOCKET_BYTES: Final = 1024 * 1024
 """Send buffer asked of the kernel."""
@@ -86,11 +97,11 @@ class Channel:
         self._limit = limit_bytes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
-        self._frames: deque[bytes | tuple[bytes, bytes]] = deque()
-        """A long payload lies beside its header."""
+        self._frames: deque[tuple[int, int, int, bytes]] = deque()
         self._waiting = 0
-        self._sending: list[bytes | memoryview] = []
-        self._sending_frames = 0
+        """Bytes of the frames that the socket has not taken, each with a header of its own."""
+        self._sending: deque[tuple[bytes | memoryview, int, int]] = deque()
+        """What is being sent, piece by piece: the bytes, and what part of `_waiting` and how many frames they are."""
         self._timer: asyncio.Handle | None = None
         self._decoder = FrameDecoder()
         self._open: dict[int, tuple[int, Open]] = {}
@@ -171,12 +182,11 @@ class Channel:
 
     def _append(self, kind: int, call: int, time_ns: int, payload: bytes) -> None:
         size = HEADER.size + len(payload)
-        header = HEADER.pack(len(payload), kind, call, time_ns)
-        self._frames.append((header, payload) if size > COPIED_BYTES else header + payload)
+        self._frames.append((kind, call, time_ns, payload))
         self.frames += 1
         before = self._waiting
         self._appended += size
-        self._waiting += size
+        self._waiting = before + size
         if not self._sending and self._loop is not None:
             if self._timer is None:
                 self._timer = self._loop.call_later(FLUSH_S, self._flush)
@@ -274,45 +284,57 @@ class Channel:
         if not self._sending:
             if not self._frames:
                 return
-            self._sending = self._batch()
+            self._make_batch()
         try:
-            sent = sock.sendmsg(self._sending)
+            sent = sock.sendmsg([piece for piece, _, _ in self._sending])
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             self._disconnect()
             return
-        self._waiting -= sent
+        self._sent(sent)
         taken = self._appended - self._waiting
         while self._unsent_ends and self._unsent_ends[0][0] <= taken:
             self._unsent_ends.popleft()
-        self._sending = _without(self._sending, sent)
         if self._sending:
             loop.add_writer(sock.fileno(), self._writable)
         elif self._frames or self._missed:
             self._flush_soon()
 
-    def _batch(self) -> list[bytes | memoryview]:
-        """Frames for one send, the short ones joined."""
+    def _make_batch(self) -> None:
+        """Frames for one send, the short ones as one. The observer takes each piece whole, or not at all."""
         frames = self._frames
-        batch: list[bytes | memoryview] = []
-        short: list[bytes] = []
-        size = count = 0
-        while frames and size < FLUSH_BYTES:
+        short: list[tuple[int, int, int, bytes]] = []
+        size = gathered = 0
+        while frames and size + gathered < FLUSH_BYTES:
             frame = frames.popleft()
-            count += 1
-            if isinstance(frame, bytes):
+            payload = frame[3]
+            if len(payload) <= COPIED_BYTES:
                 short.append(frame)
-                size += len(frame)
-            else:
-                header, payload = frame
-                batch += (b"".join((*short, header)), payload)
-                short = []
-                size += len(payload)
+                gathered += HEADER.size + len(payload)
+                continue
+            if short:
+                self._sending.append((encode_batch(short), gathered, len(short)))
+                size, gathered, short = size + gathered, 0, []
+            kind, call, time_ns, _ = frame
+            self._sending.append((HEADER.pack(len(payload), kind, call, time_ns), 0, 0))
+            self._sending.append((payload, HEADER.size + len(payload), 1))
+            size += len(payload)
         if short:
-            batch.append(b"".join(short))
-        self._sending_frames = count
-        return batch
+            self._sending.append((encode_batch(short), gathered, len(short)))
+
+    def _sent(self, size: int) -> None:
+        """The socket took so many bytes."""
+        sending = self._sending
+        while sending:
+            piece, waited, count = sending[0]
+            if size < len(piece):
+                if size:
+                    sending[0] = (memoryview(piece)[size:], waited, count)
+                return
+            size -= len(piece)
+            self._waiting -= waited
+            sending.popleft()
 
     def _flush_soon(self) -> None:
         if self._timer is not None:
@@ -351,9 +373,9 @@ class Channel:
             self._loop.remove_reader(sock.fileno())
             self._loop.remove_writer(sock.fileno())
         sock.close()
-        self.dropped_frames += len(self._frames) + (self._sending_frames if self._sending else 0)
+        self.dropped_frames += len(self._frames) + sum(count for _, _, count in self._sending)
         self._frames.clear()
-        self._sending = []
+        self._sending.clear()
         self._waiting = 0
         self._unopened.clear()
         for _, ended in self._unsent_ends:
@@ -423,15 +445,6 @@ class Nowhere:
 
     def stats(self) -> dict[str, int]:
         return {"connected": 0, "frames": 0, "frames_dropped": 0}
-
-
-def _without(parts: list[bytes | memoryview], sent: int) -> list[bytes | memoryview]:
-    """What is left of these after so many bytes."""
-    for at, part in enumerate(parts):
-        if sent < len(part):
-            return [memoryview(part)[sent:], *parts[at + 1 :]]
-        sent -= len(part)
-    return []
 
 
 def note(traces: dict[str, bytes], record: RunTrace) -> None:

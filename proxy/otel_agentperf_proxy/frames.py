@@ -8,7 +8,7 @@ Pure: bytes in, frames out; any split of the byte stream gives the same frames.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -35,6 +35,8 @@ class Kind(IntEnum):
     """Frames of the call before this one did not fit the channel; no payload."""
     TASK_OUTCOME = 8
     """Concerns no call, and needs no greeting; answered with TAKEN when it is in the store."""
+    BATCH = 9
+    """Short frames in one: MessagePack of their list."""
     RUN_TRACE = 100
     TAKEN = 101
     """No payload."""
@@ -155,7 +157,8 @@ class FrameDecoder:
     """Cuts a byte stream into frames; feed it any split.
 
     Raises:
-        ValueError: a length field above `MAX_PAYLOAD`: the stream is out of step and the connection is of no more use.
+        ValueError: a length field above `MAX_PAYLOAD`, or a batch that is none: the stream is out of step and the
+            connection is of no more use.
     """
 
     __slots__ = ("_buffer",)
@@ -179,7 +182,10 @@ class FrameDecoder:
                     break
                 payload = bytes(memoryview(buffer)[at + size : stop])
                 at = stop
-                yield Frame(kind, call, time_ns, payload)
+                if kind == Kind.BATCH:
+                    yield from _decode_batch(payload)
+                else:
+                    yield Frame(kind, call, time_ns, payload)
         finally:
             del buffer[:at]
 
@@ -191,3 +197,11 @@ def encode(kind: Kind, call: int, time_ns: int, payload: bytes = b"") -> bytes:
 
 encode_record = msgspec.msgpack.Encoder().encode
 """MessagePack of one of the records above."""
+
+_encode_batch: Final = msgspec.msgpack.Encoder().encode
+_decode_batch: Final = msgspec.msgpack.Decoder(list[Frame]).decode
+
+
+def encode_batch(frames: Sequence[tuple[int, int, int, bytes]]) -> bytes:
+    """Frames, by the fields of `Frame`, as one: a fraction of the work of each for itself, on both ends."""
+    return encode(Kind.BATCH, 0, 0, _encode_batch(frames))

@@ -27,6 +27,7 @@ from otel_agentperf_proxy.frames import (
     Outcome,
     RunTrace,
     encode,
+    encode_batch,
     encode_record,
 )
 
@@ -447,7 +448,7 @@ def test_of_too_many_traces_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> 
 FRAMES = st.lists(
     st.builds(
         Frame,
-        st.sampled_from(list(Kind)).map(int),
+        st.sampled_from([kind for kind in Kind if kind != Kind.BATCH]).map(int),
         st.integers(0, 2**64 - 1),
         st.integers(0, 2**64 - 1),
         st.binary(max_size=60),
@@ -456,10 +457,16 @@ FRAMES = st.lists(
 )
 
 
-@given(frames=FRAMES, cuts=st.lists(st.integers(0, 2000), max_size=30))
+@given(
+    frames=FRAMES, batched=st.lists(st.integers(1, 5), max_size=20), cuts=st.lists(st.integers(0, 2000), max_size=30)
+)
 @settings(max_examples=200, deadline=None)
-def test_any_split_gives_the_same_frames(frames: list[Frame], cuts: list[int]) -> None:
-    stream = b"".join(encode(Kind(frame.kind), frame.call, frame.time_ns, frame.payload) for frame in frames)
+def test_any_split_gives_the_same_frames(frames: list[Frame], batched: list[int], cuts: list[int]) -> None:
+    stream, rest = b"", frames
+    for size in batched:
+        stream += encode_batch(rest[:size])
+        rest = rest[size:]
+    stream += b"".join(encode(Kind(frame.kind), frame.call, frame.time_ns, frame.payload) for frame in rest)
     bounds = sorted(min(cut, len(stream)) for cut in cuts)
     decoder = FrameDecoder()
     found = [
@@ -468,6 +475,31 @@ def test_any_split_gives_the_same_frames(frames: list[Frame], cuts: list[int]) -
         for frame in decoder.feed(stream[start:end])
     ]
     assert found == frames
+
+
+@pytest.mark.parametrize("size", [100, channel_module.COPIED_BYTES + 1, 300_000])
+async def test_payloads_of_any_size_arrive_in_order(observer: FakeObserver, channel: Channel, size: int) -> None:
+    """Through an observer that takes them in small bites."""
+    channel.start()
+    await observer.accept()
+    channel._limit = 1 << 30
+    sent = []
+    for number in range(1, 8):
+        channel.open(number, number, opening())
+        for part in (b"a", bytes([number]) * size, b"z"):
+            assert channel.put(Kind.RESPONSE_BODY, number, number, part)
+            sent.append(part)
+        channel.end(number, number, ending())
+    frames = await observer.until(lambda found: sum(frame.kind == Kind.END for frame in found) == 7, size=5000)
+    assert [frame.payload for frame in frames if frame.kind == Kind.RESPONSE_BODY] == sent
+    await settled(lambda: channel.stats()["waiting_bytes"] == 0)
+    assert channel.stats()["frames_dropped"] == 0
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x91\x01", b"\x91\x94\x01\x02\x03\xa1x"])
+def test_a_batch_that_is_none(payload: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        list(FrameDecoder().feed(encode(Kind.BATCH, 0, 0, payload)))
 
 
 def test_frames_before_a_stream_out_of_step_still_count() -> None:
