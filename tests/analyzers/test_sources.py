@@ -161,6 +161,25 @@ def test_attributes_without_a_column_are_kept_as_text(tmp_path: Path, to_lines: 
     assert row["service_name"] == "otel-agentperf"
 
 
+def test_of_a_key_that_is_there_twice_the_last_value_counts(tmp_path: Path, to_lines: ToLines) -> None:
+    document = json.loads(to_lines(CALL))
+    span = document["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    twice = [{"key": "my.key", "value": {"stringValue": text}} for text in ("a", "b")]
+    span["attributes"] += [*twice, {"key": "gen_ai.request.model", "value": {"stringValue": "last"}}]
+    document["resourceSpans"][0]["resource"]["attributes"] += twice
+    path = tmp_path / "spans.jsonl"
+    path.write_text(json.dumps(document))
+    with open_source(str(path)) as database:
+        [row] = database.query(
+            'SELECT attributes, resource_attributes, "gen_ai.request.model" AS m FROM spans'
+        ).to_pylist()
+    assert (dict(row["attributes"]), dict(row["resource_attributes"]), row["m"]) == (
+        {"my.key": "b"},
+        {"my.key": "b"},
+        "last",
+    )
+
+
 def test_several_spans_resources_and_scopes_in_a_line(open_many: Callable[..., Database], make_call) -> None:  # type: ignore[no-untyped-def]
     database = open_many(make_call(n, t=n, traj=f"t{n}", end=1) for n in range(1, 20_001))
     assert database.query("SELECT count(*) AS n, count(DISTINCT trajectory_id) AS t FROM turns").to_pylist() == [

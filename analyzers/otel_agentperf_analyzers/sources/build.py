@@ -145,6 +145,9 @@ def batch(pending: list[list[Any]]) -> pa.RecordBatch:
 
 def _array(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
     """A column. Values of another type than the vocabulary says are converted where that is exact, else left out."""
+    if kind == rows.MAP:
+        # A key that is there twice, which OTLP forbids, has its last value.
+        values = tuple(list(dict(items).items()) for items in values)
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError, UnicodeError):
