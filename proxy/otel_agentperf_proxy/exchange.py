@@ -166,7 +166,12 @@ class Exchange(HTTPExchange):
         path = headers.take_tags_from_path(request.path, taken.tags)
         self._path = path.decode("latin-1")
         upstream = self._upstream = relay.routes.find(taken.host, path)
-        context = self._tell_open(taken, upstream)
+        try:
+            context = self._tell_open(taken, upstream)
+        except Exception:
+            # A telemetry failure never alters a request.
+            self._not_observed()
+            context = []
         if upstream is None:
             return
         fields = [(b"host", taken.host if relay.config.preserve_host and taken.host else upstream.authority)]
@@ -207,7 +212,6 @@ class Exchange(HTTPExchange):
             if identity is not None:
                 key = identity_key(identity, tenant)
         except Exception:
-            # A telemetry failure never alters a request.
             relay.errors["identify"] += 1
             logger.exception("cannot tell the identity of a request")
         trace_id = parent.trace_id if parent else relay.sink.traces.get(key) if key else None
@@ -583,24 +587,24 @@ class Exchange(HTTPExchange):
         relay.outcomes[outcome] += 1
         if self._status is not None:
             relay.statuses[self._status] += 1
-        relay.sink.end(
-            self._call,
-            monotonic_ns(),
-            End(
-                outcome=outcome,
-                error_type=error_type,
-                status=self._status,
-                request_bytes=self._request_bytes,
-                response_bytes=self._response_bytes,
-                sent_ns=self.sent_ns,
-                upload_ns=self._upload_ns,
-                first_chunk_ns=self._first_chunk_ns,
-                last_chunk_ns=self._last_chunk_ns,
-                overhead_ns=self._overhead_ns,
-                dropped_frames=self._dropped,
-                unread_bytes=self._unread,
-            ),
+        record = End(
+            outcome=outcome,
+            error_type=error_type,
+            status=self._status,
+            request_bytes=self._request_bytes,
+            response_bytes=self._response_bytes,
+            sent_ns=self.sent_ns,
+            upload_ns=self._upload_ns,
+            first_chunk_ns=self._first_chunk_ns,
+            last_chunk_ns=self._last_chunk_ns,
+            overhead_ns=self._overhead_ns,
+            dropped_frames=self._dropped,
+            unread_bytes=self._unread,
         )
+        try:
+            relay.sink.end(self._call, monotonic_ns(), record)
+        except Exception:
+            self._not_observed()
 
     # Limits of time, where some are set.
 
@@ -636,8 +640,17 @@ class Exchange(HTTPExchange):
         self._put(kind, time_ns, part)
 
     def _put(self, kind: Kind, time_ns: int, payload: bytes) -> None:
-        if not self._relay.sink.put(kind, self._call, time_ns, payload):
-            self._dropped += 1
+        try:
+            if not self._relay.sink.put(kind, self._call, time_ns, payload):
+                self._dropped += 1
+        except Exception:
+            self._not_observed()
+
+    def _not_observed(self) -> None:
+        """A failure of ours that is nobody else's business."""
+        if not self._relay.errors["observe"]:
+            logger.exception("a call cannot be observed")
+        self._relay.errors["observe"] += 1
 
 
 class RandomBytes:

@@ -133,9 +133,13 @@ def _free_address() -> str:
         return address_of(free)
 
 
-def _answers(address: str, path: str = "/?chunks=0&gap_ms=0", patience_s: float = 180) -> None:
+def _answers(
+    process: subprocess.Popen, address: str, path: str = "/?chunks=0&gap_ms=0", patience_s: float = 180
+) -> None:
     until = time.monotonic() + patience_s
     while True:
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args[0]} ended at once, with exit code {process.returncode}")
         try:
             urlopen(f"http://{address}{path}", timeout=5).close()
             return
@@ -190,7 +194,7 @@ def nginx(cores: Cores, address: str, work: Path) -> Iterator[Stack]:
     with _on(cores.proxy):
         process = subprocess.Popen([binary, "-p", str(work), "-c", str(config)])
     with _ended(process):
-        _answers(listening)
+        _answers(process, listening)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         yield Stack("nginx", _port(listening), [int(pid) for pid in children])
 
@@ -228,7 +232,7 @@ def baseline(cores: Cores, address: str, work: Path) -> Iterator[Stack]:
             command = [sys.executable, str(HERE / "baseline.py"), str(sock.fileno()), f"http://{address}"]
             process = subprocess.Popen(command, pass_fds=[sock.fileno()])
         with _ended(process):
-            _answers(address_of(sock))
+            _answers(process, address_of(sock))
             yield Stack("starlette+httpx", _port(address_of(sock)), [process.pid], share=0.2)
 
 
@@ -270,12 +274,13 @@ def litellm(models: dict[str, str]):
             name: value for name, value in os.environ.items() if not name.startswith(("DATABASE", "LITELLM", "OPENAI"))
         }
         environment["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+        environment["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
         with _on(cores.proxy):
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=work
             )
         with _ended(process):
-            _answers(listening, "/health/liveliness")
+            _answers(process, listening, "/health/liveliness")
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             yield Stack("litellm", _port(listening), [process.pid, *map(int, children)], share=0.1)
 

@@ -245,3 +245,21 @@ async def test_a_bug_in_the_observation_does_not_alter_the_exchange(bench, monke
         _, body = await running.exchange(CHAT)
         assert body == b"ok"
         assert running.relay.errors == {"identify": 1}
+
+
+async def test_an_observer_that_raises_is_nobodys_concern(bench, monkeypatch, caplog):
+    async def script(peer):
+        for _ in range(2):
+            await peer.request()
+            await peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    async with bench(script) as running:
+        for name in ("open", "put", "end"):
+            monkeypatch.setattr(running.sink, name, lambda *_: 1 / 0)
+        for _ in range(2):
+            assert (await running.exchange(CHAT))[1] == b"ok"
+        # Open, request body and its end, response head and body, end.
+        assert running.relay.errors == {"observe": 12}
+        assert running.relay.outcomes == {Outcome.COMPLETE: 2}
+        assert running.relay.inflight == 0
+    assert caplog.text.count("a call cannot be observed") == 1
