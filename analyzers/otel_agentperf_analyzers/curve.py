@@ -43,7 +43,8 @@ def create(connection: duckdb.DuckDBPyConnection, loads: pa.Table, tiers: pa.Tab
         loads: relation `turn_loads`.
         tiers: relation `applied_tiers`.
     """
-    _fill(connection, [row for tier in tiers.to_pylist() for row in _of_tier(tier, loads)])
+    known: _Known = {}
+    _fill(connection, [row for tier in tiers.to_pylist() for row in _of_tier(tier, loads, known)])
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> None:
@@ -62,7 +63,11 @@ def bins(highest: int) -> Iterator[tuple[int, int]]:
         low = high + 1
 
 
-def _of_tier(tier: dict[str, Any], loads: pa.Table) -> Iterator[dict[str, Any]]:
+_Known = dict[tuple[Any, ...], tuple[float, tuple[float, float] | None]]
+"""Figures and intervals by what they are of: tiers of a policy mostly ask for the same percentiles."""
+
+
+def _of_tier(tier: dict[str, Any], loads: pa.Table, known: _Known) -> Iterator[dict[str, Any]]:
     column = loads.column("model")
     of_model = loads.filter(pc.is_null(column) if tier["model"] is None else pc.equal(column, tier["model"]))
     if not of_model.num_rows:
@@ -71,10 +76,10 @@ def _of_tier(tier: dict[str, Any], loads: pa.Table) -> Iterator[dict[str, Any]]:
     for low, high in bins(int(agents.max())):
         inside = (agents >= low) & (agents <= high)
         if inside.any():
-            yield _bin(tier, low, high, of_model.filter(pa.array(inside)))
+            yield _bin(tier, low, high, of_model.filter(pa.array(inside)), known)
 
 
-def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table) -> dict[str, Any]:
+def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table, known: _Known) -> dict[str, Any]:
     encoded = turns.column("trajectory_id").combine_chunks().dictionary_encode()
     cluster = encoded.indices.to_numpy().astype(np.int64)
     trajectories = len(encoded.dictionary)
@@ -82,7 +87,13 @@ def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table) -> dict[str
     failed, attempts = (_floats(turns, name) for name in ("failed_attempt_count", "attempt_count"))
     sums = [np.bincount(cluster, values, trajectories).astype(np.float64) for values in (failed, attempts)]
     errors = bootstrap.interval(bootstrap.ratios(sums[0], sums[1], weights)) or (np.nan, np.nan)
-    targets = [_target(target, tier, turns, cluster, weights) for target in tier["targets"]]
+    targets = []
+    for target in tier["targets"]:
+        rules = (tier["skip_tool_call_turns"], tier["use_estimated_tokens"])
+        key = (tier["model"], low, target["metric"], target["percentile"], *rules)
+        if key not in known:
+            known[key] = _measured(target, tier, turns, cluster, weights)
+        targets.append(_target(target, *known[key]))
     verdicts = [_verdict(target) for target in targets]
     verdicts.append(_verdict({"bound": "max", "wanted": tier["max_error_rate"], "low": errors[0], "high": errors[1]}))
     return {
@@ -101,10 +112,10 @@ def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table) -> dict[str
     }
 
 
-def _target(
+def _measured(
     target: dict[str, Any], tier: dict[str, Any], turns: pa.Table, cluster: Integers, weights: Integers
-) -> dict[str, Any]:
-    """The figure that a target bounds, with its interval."""
+) -> tuple[float, tuple[float, float] | None]:
+    """The figure that a target bounds, and its interval."""
     metric = target["metric"]
     values = _floats(turns, _COLUMNS[metric])
     counts = ~np.isnan(values) & (_floats(turns, "is_failure") == 0)
@@ -113,9 +124,12 @@ def _target(
     if metric in _TOKEN_METRICS and not tier["use_estimated_tokens"]:
         counts &= _floats(turns, "is_estimated") == 0
     share = target["percentile"] / 100
-    ends = bootstrap.interval(bootstrap.percentiles(values[counts], cluster[counts], weights, share))
+    resampled = bootstrap.percentiles(values[counts], cluster[counts], weights, share)
+    return bootstrap.percentile(values[counts], share), bootstrap.interval(resampled)
+
+
+def _target(target: dict[str, Any], found: float, ends: tuple[float, float] | None) -> dict[str, Any]:
     low, high = ends or (None, None)
-    found = bootstrap.percentile(values[counts], share)
     return {
         **{name: target[name] for name in ("metric", "percentile", "bound")},
         "wanted": target["value"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
-from otel_agentperf.cli.options import Period, Source, Tiers, grouped
+from otel_agentperf.cli.options import Given, Period, Source, Tiers, grouped
 from otel_agentperf.cli.output import destination
 from otel_agentperf.cli.source import opened, tiers_of
 
@@ -37,6 +37,7 @@ def report(
     benchmark: Annotated[
         str | None, typer.Option(metavar="ID", help="Only this benchmark. Default: all, and live traffic.")
     ] = None,
+    given: Given,
     period: Period,
     form: Annotated[
         ReportFormat | None,
@@ -56,7 +57,7 @@ def report(
 
     if form is None:
         form = ReportFormat.JSON if out is not None and out.suffix.lower() == ".json" else ReportFormat.TABLE
-    with opened(source, period) as database:
+    with opened(source, period, given) as database:
         content = build(database, tiers=tiers_of(tier), benchmark=benchmark)
     show(content, form, None if out is None or str(out) == "-" else out)
 

@@ -221,3 +221,31 @@ def test_a_source_without_turns_has_an_empty_report(otel: Command) -> None:
         "No turns of agents: nothing to judge.\n"
     )
     assert json.loads(otel("report", "--since", "2027-01-01", "--format", "json").out)["benchmarks"] == []
+
+
+def test_outcomes_and_prices_that_are_given_are_in_the_report(otel: Command, place: Path) -> None:
+    (place / "prices.toml").write_text('[[price]]\nmodels = ["gpt-*"]\ninput = 1000\noutput = 10000\n')
+    (place / "outcomes.csv").write_text("trajectory_id,outcome\nanna,success\nbert,failure\n")
+    given = ("--prices", "prices.toml", "--outcomes", "outcomes.csv")
+    told = json.loads(otel("report", *given, "--format", "json").out)
+    everything = told["work"][0]
+    assert (everything["dimension"], everything["success_rate"]) == ("all", 0.5)
+    assert everything["cost_per_completed_task"] == pytest.approx(7.04)
+    assert {row["dimension"] for row in told["work"]} == {"all", "agent", "model", "tool_stack"}
+    [live] = told["live"]
+    assert live["cost"] == pytest.approx(7.04)
+    assert live["tool_call_turn_share"] == 0.75
+    assert live["pooled_speed_tps"] == pytest.approx(30)
+    text = otel("report", *given).out
+    assert "Tasks, outcome and cost" in text
+    assert "1 call without a price" in text
+    assert "pooled 30.0 tok/s, without the 75.0% of turns that return tool calls" in text
+    assert "Tasks, outcome and cost" not in otel("report").out
+
+
+def test_a_benchmark_is_normalised_by_what_is_given(otel: Command) -> None:
+    given = ("--accelerators", "4", "--power-watts", "2000")
+    told = json.loads(otel("report", "levels", *given, "--format", "json").out)
+    standard = next(target for target in told["benchmarks"][0]["targets"] if target["tier"] == "standard")
+    assert (standard["agents_per_accelerator"], standard["agents_per_mw"]) == (0.5, 1000)
+    assert "0.500 per accelerator; 1,000 per MW" in otel("report", "levels", *given).out

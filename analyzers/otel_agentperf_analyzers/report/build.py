@@ -1,7 +1,7 @@
 """Computes the report from the relations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from otel_agentperf_analyzers.report.model import (
     Undefined,
     Unread,
     Verdict,
+    Work,
 )
 
 __all__ = ["build"]
@@ -60,7 +61,10 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
                 levels=msgspec.convert(
                     [level for level in levels if level["benchmark_id"] == row["benchmark_id"]], tuple[Figures, ...]
                 ),
-                targets=_targets([verdict for verdict in verdicts if verdict["benchmark_id"] == row["benchmark_id"]]),
+                targets=_targets(
+                    [verdict for verdict in verdicts if verdict["benchmark_id"] == row["benchmark_id"]],
+                    {level["level"]: level for level in levels if level["benchmark_id"] == row["benchmark_id"]},
+                ),
             )
             for row in benchmarks
         ),
@@ -68,6 +72,7 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
         live_targets=_targets([verdict for verdict in verdicts if verdict["benchmark_id"] is None]),
         jobs=msgspec.convert(_rows(database, "jobs", benchmark), tuple[Jobs, ...]),
         tools=msgspec.convert(_rows(database, "tools", benchmark), tuple[Tool, ...]),
+        work=msgspec.convert(_rows(database, "work", benchmark), tuple[Work, ...]),
         undefined=msgspec.convert(_rows(database, "undefined", benchmark), tuple[Undefined, ...]),
     )
 
@@ -79,12 +84,12 @@ def _rows(database: Database, name: str, benchmark: str | None) -> list[dict[str
     return rows
 
 
-def _targets(rows: Sequence[dict[str, Any]]) -> tuple[Target, ...]:
-    """Rows of `slo` for one benchmark or for live traffic, by tier and model."""
+def _targets(rows: Sequence[dict[str, Any]], levels: Mapping[int, dict[str, Any]] = {}) -> tuple[Target, ...]:
+    """Rows of `slo` for one benchmark, with its levels, or for live traffic, by tier and model."""
     groups: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["policy"], row["version"], row["tier"], row["model"]), []).append(row)
-    return tuple(_target(group) for group in sorted(groups.values(), key=_demand))
+    return tuple(_target(group, levels) for group in sorted(groups.values(), key=_demand))
 
 
 def _demand(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str, float, float]:
@@ -95,12 +100,15 @@ def _demand(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str, float, float
     return first["policy"], first["version"], first["model"] or "", speed_tps, -max_ttft_s
 
 
-def _target(rows: Sequence[dict[str, Any]]) -> Target:
+def _target(rows: Sequence[dict[str, Any]], of_levels: Mapping[int, dict[str, Any]]) -> Target:
     levels = [row for row in rows if row["level"] is not None]
     missed = [row["level"] for row in levels if row["holds"] is False]
     first_miss = min(missed, default=None)
     below = [row for row in levels if first_miss is None or row["level"] < first_miss]
     first = rows[0]
+    max_agents = max((row["level"] for row in below if row["passed"]), default=None)
+    level = of_levels.get(max_agents, {}) if max_agents is not None else {}
+    accelerators, power_w = level.get("accelerators"), level.get("power_mean_w")
     return Target(
         policy=f"{first['policy']}@{first['version']}",
         tier=first["tier"],
@@ -108,7 +116,9 @@ def _target(rows: Sequence[dict[str, Any]]) -> Target:
         requirement=_requirement(first),
         comparable=first["comparable"],
         verdicts=tuple(_verdict(row) for row in rows),
-        max_agents=max((row["level"] for row in below if row["passed"]), default=None),
+        max_agents=max_agents,
+        agents_per_accelerator=max_agents / accelerators if max_agents and accelerators else None,
+        agents_per_mw=max_agents * 1e6 / power_w if max_agents and power_w else None,
         max_agents_if_valid=max((row["level"] for row in below if row["holds"]), default=None),
         first_miss=first_miss,
         monotone=not any(row["holds"] for row in levels if first_miss is not None and row["level"] > first_miss),

@@ -7,7 +7,19 @@ from datetime import datetime
 
 import msgspec
 
-__all__ = ["Benchmark", "Counts", "Figures", "Jobs", "Report", "Target", "Tool", "Undefined", "Unread", "Verdict"]
+__all__ = [
+    "Benchmark",
+    "Counts",
+    "Figures",
+    "Jobs",
+    "Report",
+    "Target",
+    "Tool",
+    "Undefined",
+    "Unread",
+    "Verdict",
+    "Work",
+]
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +69,16 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Calls in flight, weighted by time."""
     active_agents: float | None = None
     """Agents within a run, weighted by time; those that wait for a tool count."""
+    pooled_speed_tps: float | None = None
+    """Output speed over all turns together, those that return tool calls left out."""
+    pooled_e2e_speed_tps: float | None = None
+    tool_call_turn_share: float | None = None
+    """Share of the turns that are left out of the pooled speed."""
+    estimated_turns: int = 0
+    """Turns whose tokens are an estimate; they are in no speed."""
+    optimal_cache_hit: float | None = None
+    hit_efficiency: float | None = None
+    cost: float | None = None
     jobs_per_hour_per_user: float | None = None
     jobs_per_hour_per_accelerator: float | None = None
     power_mean_w: float | None = None
@@ -100,6 +122,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Lowest level that misses; None when none does, and for live traffic."""
     monotone: bool
     """No level above a miss holds."""
+    agents_per_accelerator: float | None = None
+    """max_agents by the accelerators of the deployment."""
+    agents_per_mw: float | None = None
+    """max_agents by the mean power at that level."""
 
 
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +176,29 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     repeated: int
 
 
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks of one level of a benchmark or of live traffic, all together or by one dimension: relation `tasks`."""
+
+    benchmark_id: str | None
+    level: int | None
+    dimension: str
+    dimension_value: str | None
+    tasks: int
+    ended: int
+    succeeded: int
+    failed: int
+    unknown: int
+    success_rate: float | None
+    tasks_per_hour: float | None
+    ended_per_hour: float | None
+    tokens: int | None
+    tokens_per_completed_task: float | None
+    cost: float | None
+    cost_per_task: float | None
+    cost_per_completed_task: float | None
+    unpriced_calls: int
+
+
 class Undefined(msgspec.Struct, frozen=True, kw_only=True):
     """Turns or trajectories for which a metric has no value, and why."""
 
@@ -171,4 +220,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     live_targets: tuple[Target, ...]
     jobs: tuple[Jobs, ...]
     tools: tuple[Tool, ...]
+    work: tuple[Work, ...]
+    """What got done and at what cost; by agent, model, ... only where outcomes or prices are known."""
     undefined: tuple[Undefined, ...]

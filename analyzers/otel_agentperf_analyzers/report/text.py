@@ -9,7 +9,17 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from otel_agentperf_analyzers.report.model import Benchmark, Figures, Jobs, Report, Target, Tool, Undefined, Verdict
+from otel_agentperf_analyzers.report.model import (
+    Benchmark,
+    Figures,
+    Jobs,
+    Report,
+    Target,
+    Tool,
+    Undefined,
+    Verdict,
+    Work,
+)
 
 __all__ = ["amount", "count", "digits", "heading", "integer", "plain", "plain_table", "render", "share"]
 
@@ -36,6 +46,8 @@ def render(report: Report, console: Console) -> None:
         _section(console, _live(report, live, width))
     if not report.benchmarks and not report.live:
         console.print("\nNo turns of agents: nothing to judge.")
+    if any(row.cost is not None or row.success_rate is not None for row in report.work):
+        _section(console, _work(report.work))
     if report.tools:
         _section(console, _tools(report.tools))
     if undefined := [row for row in report.undefined if row.metric in _EXPLAINED]:
@@ -81,6 +93,7 @@ def _benchmark(benchmark: Benchmark, jobs: Sequence[Jobs], width: int) -> Iterab
     yield heading(f"Benchmark {benchmark.benchmark_id}", benchmark.model, preset, accelerators)
     if benchmark.levels:
         yield _figures(benchmark.levels, width, benchmark=True)
+        yield from _pooled(benchmark.levels)
     yield from _verdicts(benchmark.targets, benchmark=True)
     if jobs:
         yield heading("Jobs", "all phases, shares of their time")
@@ -90,6 +103,7 @@ def _benchmark(benchmark: Benchmark, jobs: Sequence[Jobs], width: int) -> Iterab
 def _live(report: Report, jobs: Sequence[Jobs], width: int) -> Iterable[RenderableType]:
     yield heading("Live traffic", None if report.benchmarks else "no benchmark")
     yield _figures(report.live, width, benchmark=False)
+    yield from _pooled(report.live)
     yield from _verdicts(report.live_targets, benchmark=False)
     if jobs:
         yield heading("Jobs", "shares of their time")
@@ -181,6 +195,10 @@ def _capacity(target: Target) -> str:
         if target.max_agents != target.max_agents_if_valid:
             valid = "no lower level is" if target.max_agents is None else f"{target.max_agents:,} is"
             words += f"; not valid as a result*, {valid}"
+    if target.agents_per_accelerator is not None:
+        words += f"; {digits(target.agents_per_accelerator)} per accelerator"
+    if target.agents_per_mw is not None:
+        words += f"; {digits(target.agents_per_mw)} per MW"
     if not target.monotone:
         words += "; a level above holds it again, so repeat the benchmark"
     return words
@@ -223,6 +241,59 @@ def _jobs(rows: Sequence[Jobs], width: int, *, benchmark: bool) -> Table:
             cells.append(f"{row.succeeded:,} of {row.succeeded + row.failed:,}")
         table.add_row(*cells)
     return table
+
+
+def _work(rows: Sequence[Work]) -> Iterable[RenderableType]:
+    """What tasks cost and how they came out."""
+    yield heading("Tasks, outcome and cost")
+    table = plain_table(roomy=True)
+    table.add_column("of", overflow="fold")
+    names = (
+        "tasks",
+        "ended",
+        "success",
+        "un-\nknown",
+        "success\nper hour",
+        "tokens per\nsuccess",
+        "cost",
+        "cost per\ntask",
+    )
+    for name in (*names, "cost per\nsuccess"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        of = "live traffic" if row.benchmark_id is None else f"{plain(row.benchmark_id)}, {row.level} agents"
+        if row.dimension != "all":
+            of = f"  {row.dimension.replace('_', ' ')} {plain(row.dimension_value or '')}"
+        table.add_row(
+            Text(of),
+            integer(row.tasks),
+            integer(row.ended),
+            share(row.success_rate),
+            integer(row.unknown),
+            digits(row.tasks_per_hour),
+            digits(row.tokens_per_completed_task),
+            digits(row.cost),
+            digits(row.cost_per_task),
+            digits(row.cost_per_completed_task),
+        )
+    yield table
+    unpriced = sum(row.unpriced_calls for row in rows if row.dimension == "all")
+    if unpriced and any(row.cost is not None for row in rows):
+        yield Text(f"{count(unpriced, 'call')} without a price, left out of the cost", "yellow")
+
+
+def _pooled(rows: Sequence[Figures]) -> Iterable[Text]:
+    """What the tables leave out: pooled speeds with their population, and tokens that are estimates."""
+    for row in rows:
+        if row.pooled_speed_tps is not None:
+            of = count(row.agents, "agent") if row.agents is not None else plain(row.model or "(none)")
+            yield Text(
+                f"{of}: pooled {digits(row.pooled_speed_tps)} tok/s, without the {share(row.tool_call_turn_share)} of "
+                f"turns that return tool calls; {digits(row.pooled_e2e_speed_tps)} end to end with them",
+                "dim",
+            )
+        if row.estimated_turns:
+            yield Text(f"{count(row.estimated_turns, 'turn')} with estimated tokens, in no speed", "yellow")
 
 
 def _tools(tools: Sequence[Tool]) -> Iterable[RenderableType]:
