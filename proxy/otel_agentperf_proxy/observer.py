@@ -5,7 +5,7 @@ of the store and the only exporter. It never raises: what goes wrong with one ca
 costs that call its details.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic_ns
@@ -24,15 +24,12 @@ from otel_agentperf_proxy.journal import Journal
 from otel_agentperf_proxy.outlet import Failures, Outlet
 from otel_agentperf_proxy.trajectory import Linker, Run
 from otel_agentperf_proxy.tunnel import dialect_of
+from otel_agentperf_proxy.waiting import Waiting
 from otel_agentperf_proxy.websocket_calls import WebSocket
 
 __all__ = ["Observer", "run_observer"]
 
 TICK_S: Final = 0.25
-
-HOLD_NS: Final = 20_000_000
-"""With several relays, how long a call waits for its place: the end of the call before it may be on its way from
-another relay, which gathers frames for some milliseconds."""
 
 LOST_NS: Final = 2 * 10**9
 """How long the calls of a relay whose connection broke wait for it to come back."""
@@ -51,7 +48,7 @@ _decode_outcome = msgspec.msgpack.Decoder(TaskOutcome).decode
 class _Relay:
     """What is known of a relay."""
 
-    __slots__ = ("calls", "finished", "lost_ns", "websockets")
+    __slots__ = ("calls", "finished", "lost_ns", "told_ns", "websockets")
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
@@ -61,6 +58,8 @@ class _Relay:
         """The latest finished calls: after a broken connection a relay may tell an end twice."""
         self.lost_ns: int | None = None
         """When its connection broke."""
+        self.told_ns = 0
+        """The latest time of which it told; what it tells comes in the order of time."""
 
     def finish(self, number: int) -> None:
         self.calls.pop(number, None)
@@ -97,7 +96,7 @@ class Observer:
         self._failures = Failures()
         self._outlet = Outlet(config, self._clock, self._failures, self._remember)
         self._relays: dict[str, _Relay] = {}
-        self._held: deque[tuple[int, Call]] = deque()
+        self._waiting = Waiting()
         self._journal = Journal(Path(config.store)) if config.store else None
         self._journal_ns = 0
         self._run_traces = self._recall()
@@ -125,6 +124,7 @@ class Observer:
         relay = self._relays.get(worker)
         if relay is None:
             relay = self._relays[worker] = _Relay()
+        relay.told_ns = max(relay.told_ns, frame.time_ns)
         try:
             self._take(relay, frame)
         except Exception as exc:
@@ -172,8 +172,8 @@ class Observer:
 
     @property
     def holds(self) -> bool:
-        """Whether a call waits for its place: `tick` is wanted in `HOLD_NS`."""
-        return bool(self._held)
+        """Whether a call waits for its place: `tick` is wanted soon."""
+        return bool(self._waiting)
 
     def run_traces(self) -> list[RunTrace]:
         """The traces of all open runs with an explicit identity, for a relay that is new."""
@@ -322,18 +322,23 @@ class Observer:
             return
         if len(self._relays) > 1:
             call.held = True
-            self._held.append((time_ns + HOLD_NS, call))
+            self._waiting.add(time_ns, call)
         else:
             self._place(call)
 
     def _release(self, now_ns: int | None) -> None:
         """Place the calls that waited for it long enough; all of them when None."""
-        while self._held and (now_ns is None or self._held[0][0] <= now_ns):
-            call = self._held.popleft()[1]
+        for call in self._waiting.ready(now_ns, self._is_told):
             call.held = False
             self._guarded("place", self._place, call)
             if call.ended:
                 self._finish(call)
+
+    def _is_told(self, time_ns: int) -> bool:
+        """Whether nothing that relays with open calls have to tell can be older."""
+        return all(
+            not relay.calls or relay.told_ns >= time_ns or relay.lost_ns is not None for relay in self._relays.values()
+        )
 
     def _place(self, call: Call) -> None:
         opened, request = call.opened, call.request

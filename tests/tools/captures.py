@@ -234,9 +234,9 @@ class Replayed:
         """Trajectory to parent, as the spans of the runs tell in the end."""
         told = {}
         for span in self.spans:
-            attributes = {item["key"]: _value(item["value"]) for item in span["attributes"]}
-            if span["name"].startswith(semconv.OPERATION_INVOKE_AGENT) and semconv.TRAJECTORY_PARENT_ID in attributes:
-                told[attributes[semconv.TRAJECTORY_ID]] = attributes[semconv.TRAJECTORY_PARENT_ID]
+            found = attributes(span)
+            if span["name"].startswith(semconv.OPERATION_INVOKE_AGENT) and semconv.TRAJECTORY_PARENT_ID in found:
+                told[found[semconv.TRAJECTORY_ID]] = found[semconv.TRAJECTORY_PARENT_ID]
         return told
 
 
@@ -288,13 +288,13 @@ class _Stage:
             data = self._open(seen, number) if kind == Kind.OPEN else payload
             self.observer.feed(str(number % self.relays), Frame(kind, number, time_ns, data))
         self.observer.close()
-        spans = list(_spans(store))
-        by_id = {span["spanId"]: span for span in spans}
+        written = spans(store)
+        by_id = {span["spanId"]: span for span in written}
         for number, seen in calls.items():
             span = by_id[number.to_bytes(8, "big").hex()]
-            seen.attributes = {item["key"]: _value(item["value"]) for item in span["attributes"]}
+            seen.attributes = attributes(span)
         ordered = sorted(calls.values(), key=lambda seen: seen.t0_ns)
-        return Replayed(ordered, spans, self.observer.stats())
+        return Replayed(ordered, written, self.observer.stats())
 
     def _open(self, seen: Seen, number: int) -> bytes:
         exchange = seen.exchange
@@ -349,6 +349,16 @@ def _frames(exchange: Exchange, start_s: float) -> Iterator[tuple[int, Kind, Any
         unread_bytes=0,
     )
     yield end_ns, Kind.END, encode_record(end)
+
+
+def spans(store: Path) -> list[dict[str, Any]]:
+    """The spans of a store, as OTLP/JSON has them."""
+    return list(_spans(store))
+
+
+def attributes(span: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a span."""
+    return {item["key"]: _value(item["value"]) for item in span["attributes"]}
 
 
 def _spans(store: Path) -> Iterator[dict[str, Any]]:

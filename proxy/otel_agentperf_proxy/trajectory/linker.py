@@ -138,7 +138,7 @@ class Linker:
             span_id,
             parent_span_id,
             identity_key,
-            sys.intern(client),
+            sys.intern(f"{client}\0{request.dialect}"),
         )
 
         link = self._link(call, auxiliary)

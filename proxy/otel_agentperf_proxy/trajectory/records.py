@@ -132,7 +132,7 @@ class Trajectory:
     scope: tuple[tuple[str, str], ...]
     """Launcher tags that do not change while one agent works: calls that differ in them never belong together."""
     client: str = ""
-    """User-Agent of its first call: texts that two clients have in common tell nothing."""
+    """User-Agent and dialect of its first call: texts that two clients have in common tell nothing."""
     auxiliary: bool = False
     """Holds nothing but one auxiliary call of an unknown agent; a root with the same words may take it over."""
     session: str | None = None

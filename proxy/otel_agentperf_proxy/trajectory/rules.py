@@ -49,7 +49,7 @@ class Call:
     parent_span_id: bytes | None
     identity_key: str | None
     client: str = ""
-    """The User-Agent."""
+    """User-Agent and dialect."""
     session: str | None = None
     """Key of the session whose unnamed agents are the candidates."""
 
