@@ -13,6 +13,7 @@ import typer
 
 from otel_agentperf.cli.bench_judge import StoreJudge, record_level, tiers_for
 from otel_agentperf.cli.bench_options import Endpoint, Load, Source, Targets, Traces, Traffic
+from otel_agentperf.cli.bench_power import Meter
 from otel_agentperf.cli.bench_settings import settings_of
 from otel_agentperf.cli.bench_summary import hints, outcomes, summary, tell_level
 from otel_agentperf.cli.bench_watch import play_watched, raise_file_limit
@@ -66,6 +67,8 @@ def replay(
     facts = asyncio.run(player.inspect(settings))
     recording = _fitting(recording, facts, settings.model)
     bench = _Bench(recording, settings, facts, load, targets, traces, tiers, earlier)
+    if traces.power is not None and traces.no_proxy and not tiers:
+        raise UsageError("the power is written to the trace store, and with --no-proxy there is none; name a --tier")
     raise_file_limit(targets.max_agents if targets.search else max(settings.levels))
     result = bench.play()
     summary(result, traces.format)
@@ -129,11 +132,12 @@ class _Bench:
             if targets.search
             else player.FixedLevels(settings.levels)
         )
+        self._meter = Meter(traces.power, traces.power_watts)
         self._earlier = self._taken_up(earlier) if earlier is not None else ()
 
     def play(self) -> "BenchmarkResult":
         """Play what is left to play."""
-        with _endpoint_of(self._traces, self._settings.endpoint) as url:
+        with self._meter, _endpoint_of(self._traces, self._settings.endpoint) as url:
             return play_watched(
                 self._recording,
                 replace(self._settings, endpoint=url),
@@ -172,7 +176,14 @@ class _Bench:
     def _verdicts(self, level: "LevelResult") -> "dict[str, Verdict]":
         """Write a level's span, and judge it."""
         if self._store is not None:
-            record_level(self._store, self._settings.benchmark_id, level, preset=self._preset)
+            record_level(
+                self._store,
+                self._settings.benchmark_id,
+                level,
+                preset=self._preset,
+                accelerators=self._traces.accelerators,
+                power_mean_w=self._meter.over(level),
+            )
         return dict(self._judge(level)) if self._judge is not None else {}
 
     def _keep(self, result: "BenchmarkResult") -> None:

@@ -24,6 +24,8 @@ FIRST_LOOK_S: Final = 1.5
 MISSING_SHARE: Final = 0.01
 """Of the requests of a level: with more spans missing than this, the level is not judged."""
 
+_NOT_THROUGH: Final = ("connect", "connect_timeout")
+
 
 def tiers_for(names: Sequence[str] | None, model: str, *, search: bool) -> "tuple[Tier, ...]":
     """The tiers to judge by: the named ones, else for a search those that were made for the model.
@@ -47,7 +49,13 @@ def tiers_for(names: Sequence[str] | None, model: str, *, search: bool) -> "tupl
 
 
 def record_level(
-    store: Path, benchmark_id: str, level: "LevelResult", *, preset: str, accelerators: int | None = None
+    store: Path,
+    benchmark_id: str,
+    level: "LevelResult",
+    *,
+    preset: str,
+    accelerators: int | None = None,
+    power_mean_w: float | None = None,
 ) -> None:
     """Write the span of a level, when it has a steady window.
 
@@ -67,7 +75,7 @@ def record_level(
         completed_trajectories=level.completed_trajectories,
         preset=preset,
         accelerator_count=accelerators,
-        power_mean_w=level.power_mean_w,
+        power_mean_w=power_mean_w,
     )
     append_spans(store, [span])
 
@@ -78,7 +86,6 @@ class StoreJudge:
 
     Attributes:
         tiers: with the validity rules that shall hold.
-        record: writes the level's own span, without which its window is not known exactly; None when it is there.
         sleep: waits between two looks into the store.
     """
 
@@ -97,21 +104,22 @@ class StoreJudge:
             self.sleep(pause_s)
             waited_s += pause_s
             seen, verdicts = self.look(level)
-            missing = level.requests_all_phases - seen
+            expected = _expected(level)
+            missing = expected - seen
             if missing <= 0 or waited_s >= SPANS_WAIT_S:
                 break
             pause_s *= 2
-        if missing > MISSING_SHARE * level.requests_all_phases:
-            reason = f"{missing} of {level.requests_all_phases} requests left no span in {self.store}"
+        if missing > MISSING_SHARE * expected:
+            reason = f"{missing} of {expected} requests left no span in {self.store}"
             return {tier.label: Verdict(passed=None, reason=reason) for tier in self.tiers}
         return verdicts
 
     def look(self, level: "LevelResult") -> "tuple[int, Mapping[str, Verdict]]":
-        """How many requests of a level have spans now, and the verdicts over these."""
+        """How many requests of a level's window have spans now, and the verdicts over these."""
         from otel_agentperf_analyzers import open_source
 
         with open_source(str(self.store), since=_start(level)) as database:
-            ours = f"benchmark_id = '{self.benchmark_id}' AND level = {level.agents}"
+            ours = f"benchmark_id = '{self.benchmark_id}' AND level = {level.agents} AND phase = 'steady'"
             seen = len(database.relation("attempts", where=ours))
             rows = [
                 row
@@ -131,9 +139,14 @@ class StoreJudge:
                 seen, verdicts = self.look(level)
             except SourceError:
                 continue
-            if level.requests_all_phases - seen <= MISSING_SHARE * level.requests_all_phases:
+            if _expected(level) - seen <= MISSING_SHARE * _expected(level):
                 found[level.agents] = verdicts
         return found
+
+
+def _expected(level: "LevelResult") -> int:
+    """Requests of the window that must have left a span: those that were cut off, or did not get through, may not."""
+    return level.requests - level.cut_requests - sum(level.errors.get(kind, 0) for kind in _NOT_THROUGH)
 
 
 def _start(level: "LevelResult") -> datetime | None:

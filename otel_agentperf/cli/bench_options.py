@@ -369,6 +369,23 @@ class Traces:
             rich_help_panel=_TRACES,
         ),
     ] = None
+    accelerators: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Accelerators of the deployment.", rich_help_panel=_TRACES),
+    ] = None
+    power_watts: Annotated[
+        float | None,
+        typer.Option(metavar="N", min=0, help="Mean power of the whole deployment.", rich_help_panel=_TRACES),
+    ] = None
+    power: Annotated[
+        str | None,
+        typer.Option(
+            metavar="nvidia-smi|URL",
+            help="Measure it: by `nvidia-smi` on this machine, which then has to be the deployment, or from a "
+            "Prometheus server, `http://HOST:9090?query=sum(...)`. Levels whose window is covered to 95 % have it.",
+            rich_help_panel=_TRACES,
+        ),
+    ] = None
     format: Annotated[ReplayFormat, typer.Option("--format", "-f", help="Of the summary.", rich_help_panel=_TRACES)] = (
         ReplayFormat.TABLE
     )

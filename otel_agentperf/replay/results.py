@@ -74,10 +74,6 @@ class LevelResult:
     lateness_max_s: float | None
     generator_cpu_share: float | None
     """CPU time of this process over the length of the steady window, in cores."""
-    power_mean_w: float | None = None
-    """Of the deployment over the steady window, where its power was measured."""
-    power_coverage: float | None = None
-    """Part of the steady window that power samples cover, 0 to 1."""
     doubt: str | None = None
     """Why the level is not judged: the generator itself was too slow."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
