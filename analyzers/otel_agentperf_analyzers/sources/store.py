@@ -119,8 +119,10 @@ class _Reading:
                 self._segments[stem] = known
                 continue
             unread.append(stem)
-            current = sealed or self._stat(stem)
-            size += current.st_size if current is not None else 0
+            if sealed is not None:
+                size += sealed.st_size
+            elif (growing := self._stat(stem)) is not None:
+                size += growing.st_size - (known.end if known is not None else 0)
         if size < chunks.CHUNK:
             for chunk, path in self._jobs(unread):
                 self._keep(chunk, path, chunks.convert(chunk, path))
