@@ -8,6 +8,7 @@ import base64
 import gzip
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,8 +53,10 @@ class Server:
 
 
 @contextmanager
-def serving(answer: Callable[[Request], Response]) -> Iterator[Server]:
-    """An HTTP server on a free port of 127.0.0.1."""
+def serving(
+    answer: Callable[[Request], Response], *, encrypted: Callable[[ssl.SSLContext], None] | None = None
+) -> Iterator[Server]:
+    """An HTTP server on a free port of 127.0.0.1; over TLS when `encrypted` gives it a certificate."""
     requests: list[Request] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,6 +102,10 @@ def serving(answer: Callable[[Request], Response]) -> Iterator[Server]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if encrypted is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        encrypted(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

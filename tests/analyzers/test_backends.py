@@ -11,6 +11,7 @@ from typing import Any
 import backend_shapes as shapes
 import pyarrow.parquet as pq
 import pytest
+import trustme
 from backend_shapes import Request, Response
 
 from otel_agentperf.errors import SourceError, UsageError
@@ -354,6 +355,21 @@ def test_credentials_come_from_the_environment(golden: list[shapes.Span], monkey
     monkeypatch.setenv(backend.HEADERS, "nonsense")
     with pytest.raises(UsageError, match="OTEL_AGENTPERF_SOURCE_HEADERS is a list NAME=VALUE"):
         open_source("tempo+http://localhost:1")
+
+
+def test_tls_trusts_the_certificates_that_are_named(
+    golden: list[shapes.Span], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    with shapes.serving(shapes.tempo(golden), encrypted=certificate.configure_cert) as server:
+        with pytest.raises(SourceError, match="certificate verify failed") as caught:
+            open_source(f"tempo+https://{server.base}")
+        assert "\n" not in str(caught.value)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        with open_source(f"tempo+https://{server.base}") as database:
+            assert database.query("FROM spans").num_rows == 20
 
 
 def test_a_query_is_taken_as_it_stands(golden: list[shapes.Span]) -> None:
