@@ -30,7 +30,7 @@ Integers = NDArray[np.int64]
 _SEED: Final = 20260701
 _MOST: Final = 1000
 _FEWEST: Final = 200
-_WORK: Final = 200_000_000
+_WORK: Final = 50_000_000
 """Turns that are looked at for one interval, over all resamples."""
 
 

@@ -1,11 +1,13 @@
 """Files that are given beside the spans: outcomes and power samples, and what is said of wrong ones."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from otel_agentperf.errors import UsageError
-from otel_agentperf_analyzers import Deployment, load_outcomes, load_power
+from otel_agentperf_analyzers import Database, Deployment, Inputs, load_outcomes, load_power
 
 NEW_YEAR_NS = 1_767_225_600 * 10**9
 
@@ -88,3 +90,31 @@ def test_a_deployment_that_cannot_be_is_refused(given: dict[str, float], message
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read outcomes from .*none: No such file"):
         load_outcomes(tmp_path / "none")
+
+
+def event(name: str, label: str, at_s: int, of: str = "outcome") -> dict[str, Any]:
+    values = {"gen_ai.evaluation.name": of, "gen_ai.evaluation.score.label": label}
+    return {
+        "name": name,
+        "timeUnixNano": str(NEW_YEAR_NS + at_s * 10**9),
+        "attributes": [{"key": key, "value": {"stringValue": value}} for key, value in values.items()],
+    }
+
+
+def test_an_evaluation_event_named_outcome_tells_how_a_task_came_out(
+    make_call: Callable[..., dict[str, Any]], open_many: Callable[..., Database]
+) -> None:
+    result = "gen_ai.evaluation.result"
+    calls = [make_call(number, t=0, traj=name, end=1) for number, name in enumerate("abcd", 1)]
+    calls[0]["events"] = [event(result, "failure", 1), event(result, "success", 2)]
+    calls[1]["events"] = [event(result, "pass", 1, of="relevance"), event("log", "success", 1)]
+    calls[2]["events"] = [event(result, "perhaps", 1)]
+    rows = open_many(calls).query("SELECT trajectory_id, outcome FROM trajectories ORDER BY 1").to_pylist()
+    assert [row["outcome"] for row in rows] == ["success", "unknown", "unknown", "unknown"]
+
+
+def test_a_file_of_outcomes_wins_over_what_spans_tell(open_spans: Callable[..., Database]) -> None:
+    spans = "call t=0 traj=a end=1 outcome=success\ncall t=0 traj=b end=1 outcome=success\ncall t=0 traj=c end=1"
+    database = open_spans(spans, Inputs(outcomes={"a": "failure", "c": "success", "nobody": "failure"}))
+    rows = database.query("SELECT trajectory_id, outcome FROM trajectories ORDER BY 1").to_pylist()
+    assert [row["outcome"] for row in rows] == ["failure", "success", "success"]
