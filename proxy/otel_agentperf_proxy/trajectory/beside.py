@@ -77,6 +77,11 @@ RULES: Final[tuple[Rule, ...]] = (rules.by_tool_call_id, rules.by_prefix, by_alm
 """The order in which the rules are tried for auxiliary calls."""
 
 
+def find(state: State, call: Call) -> Link | None:
+    """The trajectory that an auxiliary call belongs to, by the first rule that can tell."""
+    return next((link for rule in RULES if (link := rule(state, call))), None)
+
+
 def waiting_for_root(state: State, call: Call) -> Trajectory | None:
     """The auxiliary call of nobody known that came just before this root and held its text; None when several did."""
     found = _before(state, call)

@@ -1,6 +1,6 @@
 """Calls become turns of runs of trajectories.
 
-An explicit identity (launcher, header, body) names the trajectory; without one the rules of `rules.RULES` look for the
+An explicit identity (launcher, header, body) names the trajectory; without one the rules of `rules` look for the
 trajectory that the call continues, and when none can tell it is a new root. Within the trajectory the call is another
 attempt of the last turn, or the next turn of the open run, or the first turn of a new run, or an auxiliary call that
 belongs to the session but is no turn. Under the id of a session that names no agents, sub-agents are told apart by the
@@ -278,10 +278,11 @@ class Linker:
                 if call.session is not None:
                     return inner
             return rules.Link(known, identity.source, 1.0)
-        for rule in beside.RULES if auxiliary else rules.RULES:
-            if link := rule(self._state, call):
-                return link
-        if not auxiliary and (other := beside.waiting_for_root(self._state, call)):
+        if auxiliary:
+            return beside.find(self._state, call)
+        if link := rules.find(self._state, call):
+            return link
+        if other := beside.waiting_for_root(self._state, call):
             return rules.Link(other, semconv.Source.TEXT, 0.8)
         return None
 
@@ -291,10 +292,8 @@ class Linker:
         `call.session` is None afterwards when the call is the root's.
         """
         call.session = root.key
-        if root.nested:
-            for rule in rules.RULES:
-                if link := rule(self._state, call):
-                    return link
+        if root.nested and (link := rules.find(self._state, call)):
+            return link
         asked = kinship.asked_for(self._state, call)
         if asked is None or not asked.telling:
             call.session = None

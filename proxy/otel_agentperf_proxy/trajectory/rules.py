@@ -1,10 +1,10 @@
-"""Which trajectory a call without explicit identity continues: small functions, tried in order.
+"""Which trajectory a call without explicit identity continues: small functions, tried in order by `find`.
 
 The first answer counts. A rule answers with a link, or with None when it cannot tell. When no rule can, the call starts
 a new root: a wrong link is worse than none. Candidates with other launcher tags than the call, or of another session,
 are never considered.
 
-`RULES` are for turns; what an auxiliary call belongs to is told in `beside`, who started a sub-agent in `kinship`.
+These are for turns; what an auxiliary call belongs to is told in `beside`, who started a sub-agent in `kinship`.
 """
 
 import re
@@ -80,19 +80,17 @@ def is_retry(turn: Turn, chain: bytes) -> bool:
     )
 
 
-def by_retry(state: State, call: Call) -> Link | None:
-    """The messages of exactly one open run's last turn, which failed, come again from the same client."""
-    end = history.entry(call.chain, history.length(call.chain))
-    failed = [
+def _failed(state: State, call: Call) -> list[Trajectory]:
+    """Trajectories of the same client whose last turn had the very messages of the call, and failed."""
+    return [
         candidate
-        for candidate in state.failed_with(end)
+        for candidate in state.failed_with(history.entry(call.chain, history.length(call.chain)))
         if call.may_be_of(candidate)
         and candidate.client == call.client
         and candidate.run is not None
         and candidate.turn is not None
         and is_retry(candidate.turn, call.chain)
     ]
-    return Link(failed[0], semconv.Source.PREFIX, 0.9) if len(failed) == 1 else None
 
 
 def by_response_id(state: State, call: Call) -> Link | None:
@@ -165,8 +163,32 @@ def by_summary(state: State, call: Call) -> Link | None:
 
 Rule = Callable[[State, Call], Link | None]
 
-RULES: Final[tuple[Rule, ...]] = (by_retry, by_response_id, by_tool_call_id, by_prefix, by_summary)
-"""The order in which the rules are tried."""
+RULES: Final[tuple[Rule, ...]] = (by_response_id, by_tool_call_id, by_prefix, by_summary)
+"""The order in which the rules are tried for the next turn of a trajectory."""
+
+
+def find(state: State, call: Call) -> Link | None:
+    """The trajectory whose last turn is tried again, or goes on, with this call; None when it may be either, or one of
+    several."""
+    if failed := _failed(state, call):
+        sure = len(failed) == 1 and not _may_go_on(state, call, failed[0])
+        return Link(failed[0], semconv.Source.PREFIX, 0.9) if sure else None
+    return next((link for rule in RULES if (link := rule(state, call))), None)
+
+
+def _may_go_on(state: State, call: Call, tried: Trajectory) -> bool:
+    """Whether a call that looks like a retry may as well be the next turn of another trajectory, which got the very
+    answer that it goes on from."""
+    messages = call.request.messages
+    held = _held_ids(messages)
+    for count in range(len(messages) - 1, 0, -1):
+        ends = state.ending_with(history.entry(call.chain, count))
+        if len(ends) > MAX_CANDIDATES:
+            return not held
+        others = [one.turn for one in ends if one is not tried and call.may_be_of(one) and one.turn is not None]
+        if others:
+            return any(_echo(turn, messages[count], held) for turn in others)
+    return False
 
 
 def _few(candidates: Collection[_T]) -> Collection[_T]:
@@ -188,10 +210,8 @@ def _continued(ends: Sequence[Trajectory], shared: Sequence[Message], tail: Sequ
             continue  # there was no answer to echo
         if not answered and turn.status not in FAILED and not _drops_answers(turn, shared):
             continue  # a client goes on from the answer that it got
-        ids = bool(turn.call_ids) and held.issuperset(turn.call_ids)
-        text = turn.message_digest is not None and turn.message_digest == tail[0].digest
-        if ids or (text and not turn.call_ids):
-            echoes.setdefault(2 * ids + text, []).append(candidate)
+        if echo := _echo(turn, tail[0], held):
+            echoes.setdefault(echo, []).append(candidate)
         else:
             others.append((candidate, turn))
     if echoes:
@@ -203,6 +223,13 @@ def _continued(ends: Sequence[Trajectory], shared: Sequence[Message], tail: Sequ
     if not answered or (turn.message_digest is None and not turn.call_ids):
         return Link(candidate, semconv.Source.PREFIX, 0.7)
     return Link(candidate, semconv.Source.PREFIX_RECORDED, 0.5)
+
+
+def _echo(turn: Turn, answer: Message, held: set[str]) -> int:
+    """How well the answer to a turn comes back: 0 not, 1 its text, 2 the ids of its tool calls, 3 both."""
+    ids = bool(turn.call_ids) and held.issuperset(turn.call_ids)
+    text = turn.message_digest is not None and turn.message_digest == answer.digest
+    return 2 * ids + text if ids or (text and not turn.call_ids) else 0
 
 
 def _drops_answers(turn: Turn, shared: Sequence[Message]) -> bool:

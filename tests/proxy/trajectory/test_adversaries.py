@@ -80,7 +80,7 @@ def call_id(chance: random.Random, kind: str) -> str:
     return f"call_{chance.getrandbits(96):024x}" if kind == "random" else "call_0"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 6), ids=st.sampled_from(["random", "counted", "mixed"]))
 def test_no_trajectory_holds_calls_of_two_agents(new_story, seed, count, ids):
     """Few prompts, few answers, ids that nobody else has or that all have; some attempts break off."""

@@ -160,6 +160,15 @@ def test_each_call_finds_its_place(story, name):
     assert came == expected
 
 
+def test_another_agent_has_come_to_the_very_request_that_failed(story):
+    """Both said and were told the same: nobody can tell whether one tries again or the other goes on."""
+    story.call("-", "u1", "a1")
+    other = story.place("-", "u1")
+    assert story.told(story.call("-", "u1 a1 u2", "truncated")) == "T0 run1 turn1 prefix"
+    story.finish(other, "a1")
+    assert story.told(story.call("-", "u1 a1 u2", "a2")) == "T2 run0 turn0 new"
+
+
 def test_two_tenants_never_share_a_trajectory(story):
     first = story.call("S1", "u1", "a1", tenant="1111aaaa2222bbbb")
     second = story.call("S1", "u1", "a1", tenant="3333cccc4444dddd")
