@@ -176,7 +176,7 @@ TRAJECTORY_CONFIDENCE: Final = "agentperf.trajectory.confidence"
 """double in [0, 1]; 1 for an explicit identity."""
 
 TRAJECTORY_FINAL: Final = "agentperf.trajectory.final"
-"""boolean; call spans, only when true: the launcher says that this call is the last of its trajectory."""
+"""boolean; call spans, only when true: the launcher or the client says that this call is the last of its trajectory."""
 
 RUN_ID: Final = "agentperf.run.id"
 """string; the agent run (one user request to its final answer) within the trajectory."""
