@@ -252,6 +252,8 @@ class Connection(asyncio.Protocol):
             self._drained.set_exception(ResetError("connection closed while sending"))
             self._drained.exception()
         self._on_closed(self)
+        # The two hold each other.
+        self._parser = None
 
     # httptools callbacks
 

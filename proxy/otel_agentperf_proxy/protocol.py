@@ -163,6 +163,8 @@ class ClientConnection(asyncio.Protocol):
             self._lingering.cancel()
         self._wake()
         self._listener.remove(self)
+        # The two hold each other.
+        self._parser = None
 
     def pause_writing(self) -> None:
         self.write_paused = True

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import uvloop
 
@@ -48,12 +49,15 @@ class Load:
         return head.encode() + body
 
 
+@lru_cache
 def body_of(size: int, model: str = "bench-model", *, stream: bool = True) -> bytes:
     """A chat request of about this size: many messages, as an agent sends."""
     line = "the quick brown fox jumps over the lazy dog and back again over the fence to the barn " * 8
     messages = [{"role": "system", "content": "You are a coding agent."}]
-    while (room := size - sum(len(message["content"]) + 40 for message in messages)) > 100:
+    room = size - 100
+    while room > 100:
         messages.append({"role": "user" if len(messages) % 2 else "assistant", "content": line[: room - 60]})
+        room -= len(messages[-1]["content"]) + 40
     return json.dumps({"model": model, "stream": stream, "messages": messages}).encode()
 
 

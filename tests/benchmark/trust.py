@@ -19,7 +19,8 @@ from stacks import Cores, Stack, ours, status_of
 from otel_agentperf.processes import address_of, listen
 
 STREAMS = Load("2 KB request, 100 chunks 5 ms apart, 64 streams", 64, 256, 100, 5, 2_000)
-SHORT = Load("2 KB request, 10 chunks at once, 64 streams", 64, 10_000, 10, 0, 2_000)
+SHORT = Load("2 KB request, 10 chunks at once, 64 streams, 50 ms between", 64, 10_000, 10, 0, 2_000, 50)
+"""At a pace that an observer follows which shares its core: what waits for it is memory too."""
 LARGE = Load("5 MB request, one body back, 2 streams", 2, 40, 0, 0, 5_000_000)
 
 ACCEPTED = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
@@ -156,7 +157,7 @@ def _aborts(stack: Stack, number: int) -> None:
 def _soak(stack: Stack, streams: int) -> None:
     """Resident memory over many streams."""
     (pid,) = stack.relay_pids
-    drive(SHORT, "127.0.0.1", stack.port, 2_000)
+    drive(SHORT, "127.0.0.1", stack.port, max(streams // 10, 2_000))
     stack.settle()
     sizes = [rss_bytes(pid)]
     observers = [sum(map(rss_bytes, stack.other_pids))]
@@ -168,8 +169,10 @@ def _soak(stack: Stack, streams: int) -> None:
     middle = len(sizes) // 2
     slope = (sizes[-1] - sizes[middle]) / (streams / 10 * (len(sizes) - 1 - middle))
     print(f"{f'RSS after / before {streams} streams, relay':<68}{'1.1':>7}{'':>10}{sizes[-1] / sizes[0]:.3f}")
+    print(f"{'  relay, MB':<68}{'':>17}{' '.join(f'{size / 1e6:.1f}' for size in sizes)}")
     print(f"{'  bytes per stream over the second half':<68}{'':>17}{slope:.1f}")
-    print(f"{'  observer, which remembers trajectories':<68}{'':>17}{observers[-1] / observers[0]:.3f}", flush=True)
+    print(f"{'  observer, which remembers trajectories':<68}{'':>17}{observers[-1] / observers[0]:.3f}")
+    print(f"{'  observer, MB':<68}{'':>17}{' '.join(f'{size / 1e6:.1f}' for size in observers)}", flush=True)
 
 
 # --- How soon the upstream learns that a client left
