@@ -43,7 +43,7 @@ def with_words(recording: Recording) -> Recording:
     return replace(recording, tasks=tuple(tasks))
 
 
-def main(kind: str, seed: int) -> None:
+def main(kind: str, seed: int, start: int) -> None:
     deployment = next(each for each in DEPLOYMENTS if each.name == kind)
     tier = RULES.judged(deployment.tier)
     (virtual,) = benchmark(deployment, Search([tier.label], most=64), seed, rules=RULES).outcomes
@@ -75,7 +75,7 @@ def main(kind: str, seed: int) -> None:
                 benchmark_id="sockets",
                 max_lateness_s=1.0,
             )
-            search = Search([tier.label], most=64)
+            search = Search([tier.label], most=64, start=start)
             recording = with_words(agents_at_work(seed))
             (found,) = uvloop.run(play(recording, settings, plan=search, tiers=[tier], judge=judged)).outcomes
     print(f"{kind}, sockets: {found.max_agents} agents [{found.last_pass}, {found.first_fail}]")
@@ -85,5 +85,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--deployment", default="speed-bound", choices=[each.name for each in DEPLOYMENTS])
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", type=int, default=2, help="agents of the first level")
     options = parser.parse_args()
-    main(options.deployment, options.seed)
+    main(options.deployment, options.seed, options.start)
