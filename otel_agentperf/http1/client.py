@@ -4,9 +4,8 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic_ns
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from otel_agentperf.errors import UsageError
@@ -23,8 +22,7 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 but not by a proxy that cannot know what they meant)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where requests go."""
 
     scheme: str
@@ -228,7 +226,10 @@ class Client:
         if origin is None or self._closed:
             connection.close()
             return
-        self._idle.setdefault(origin, deque()).append(connection)
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = deque()
+        idle.append(connection)
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(IDLE_LIMIT_S, self._sweep)
 

@@ -8,6 +8,7 @@ stands on the client's side is not known here; see `ClientSide`.
 import asyncio
 import logging
 import os
+from binascii import hexlify
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -61,6 +62,8 @@ class RequestHead(NamedTuple):
     """Where the request asks for a WebSocket."""
     client: str = ""
     """The client's address, without its port."""
+    framing: tuple[int | None, bool] | None = None
+    """Its body's length, if told, and whether it is chunked, as `framing_of` has it; None: not looked at yet."""
 
 
 class ClientSide(Protocol):
@@ -184,7 +187,7 @@ class Exchange(HTTPExchange):
             fields += UPGRADE_FIELDS
         fields += context
         try:
-            self._missing, self._chunked = framing_of(fields)
+            self._missing, self._chunked = request.framing or framing_of(fields)
             target = upstream.base_path + upstream.stripped(path)
             self._head = request_head(
                 request.method, target + b"?" + request.query if request.query else target, fields
@@ -240,7 +243,7 @@ class Exchange(HTTPExchange):
             ),
         )
         flags = b"01" if parent is None or parent.sampled else b"00"
-        context = [(b"traceparent", b"00-%b-%b-%b" % (trace_id.hex().encode(), span_id.hex().encode(), flags))]
+        context = [(b"traceparent", b"00-%b-%b-%b" % (hexlify(trace_id), hexlify(span_id), flags))]
         if parent and parent.tracestate:
             context.append((b"tracestate", parent.tracestate.encode("latin-1")))
         return context

@@ -158,7 +158,8 @@ def response_headers(headers: Headers) -> Headers:
 
 def without_secrets(headers: Headers) -> Headers:
     """The fields that may leave the relay for the observer: no credential, cookie, or anything named like one."""
-    return [pair for pair in headers if not _is_secret(pair[0])]
+    known = _secret_names
+    return [pair for pair in headers if not (known[pair[0]] if pair[0] in known else _is_secret(pair[0]))]
 
 
 _secret_names: dict[bytes, bool] = {}

@@ -89,7 +89,7 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = False
         self._head_bytes = 0
         self._empty_bytes = 0
-        self._read_ns = 0
+        self._read_ns = self._read_bytes = 0
         self._arriving: _Incoming | None = None
         """The request that is being read."""
         self._missing = 0
@@ -136,6 +136,7 @@ class ClientConnection(asyncio.Protocol):
         if self._lingering is not None or self._bad is not None:
             return
         self._read_ns = monotonic_ns()
+        self._read_bytes = len(data)
         if self._unparsed:
             data = self._pass(data)
             if not data:
@@ -299,21 +300,27 @@ class ClientConnection(asyncio.Protocol):
         if not url.startswith(b"/"):
             url, refusal = self._other_form(method, url)
         path, _, query = url.partition(b"?")
-        incoming = _Incoming(RequestHead(method, path, query, self._headers, self._read_ns, client=self._peer))
         hosts = 0
-        length = 0
+        length: int | None = None
+        chunked = continues = False
         for name, value in self._headers:
             if name == b"host":
                 hosts += 1
             elif name == b"content-length":
                 length = int(value)
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
-                refusal = (501, "the only transfer coding of a request is chunked")
-            elif name == b"transfer-encoding" and version == "1.0":
-                refusal = (400, "HTTP/1.0 has no transfer codings")
+            elif name == b"transfer-encoding":
+                chunked = True
+                if value.lower() != b"chunked":
+                    refusal = (501, "the only transfer coding of a request is chunked")
+                elif version == "1.0":
+                    refusal = (400, "HTTP/1.0 has no transfer codings")
             elif name == b"expect":
-                incoming.continues = value.lower() == b"100-continue"
-        self._missing = length
+                continues = value.lower() == b"100-continue"
+        self._missing = length or 0
+        framing = (length, chunked)
+        head = RequestHead(method, path, query, self._headers, self._read_ns, client=self._peer, framing=framing)
+        incoming = _Incoming(head)
+        incoming.continues = continues
         incoming.http10 = version == "1.0"
         incoming.keep_alive = parser.should_keep_alive() and not incoming.http10
         if version not in ("1.0", "1.1"):
@@ -322,9 +329,10 @@ class ClientConnection(asyncio.Protocol):
             refusal = (400, "a request has one Host field")
         elif b"#" in url:
             refusal = (400, "invalid request target")
-        if (
-            self._head_bytes + sum(len(name) + len(value) for name, value in self._headers) + len(self._url)
-            > self._relay.config.max_head_bytes
+        # What has been read holds the head, and perhaps more.
+        limit = self._relay.config.max_head_bytes
+        if self._head_bytes + self._read_bytes > limit and limit < len(self._url) + sum(
+            len(name) + len(value) + 4 for name, value in self._headers
         ):
             refusal = (431, "the request's head is too large")
         incoming.refusal = refusal

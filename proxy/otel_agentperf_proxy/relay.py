@@ -38,15 +38,16 @@ class Relay:
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
         self.usage: Counter[str] = Counter()
-        self._salt = bytes.fromhex(config.salt)
+        self._tenants = blake2b(key=bytes.fromhex(config.salt), digest_size=8)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await asgi.serve(self, scope, receive, send)
 
     def tenant(self, credential: bytes, upstream: Upstream | None) -> str:
         """Keyed hash of the credential and the upstream, 16 hex digits."""
-        name = upstream.name if upstream is not None else b""
-        return blake2b(credential + b"\0" + name, key=self._salt, digest_size=8).hexdigest()
+        tenant = self._tenants.copy()
+        tenant.update(credential + b"\0" + (upstream.name if upstream is not None else b""))
+        return tenant.hexdigest()
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start, and the present state."""

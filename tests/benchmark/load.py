@@ -67,7 +67,8 @@ class Taken:
 
     requests: int = 0
     ttft_s: list[float] = field(default_factory=list)
-    """Request written until the first byte of the response's body."""
+    """Request written until the first byte of the response's body; without the first request of each connection, which
+    makes connections on the other side of a proxy too."""
     gaps_s: list[float] = field(default_factory=list)
     """Between two reads of one response, where the load has a pace."""
     wall_s: float = 0.0
@@ -86,6 +87,7 @@ class _Stream(asyncio.Protocol):
 
     def __init__(self, drive: "_Drive") -> None:
         self.drive = drive
+        self.answered = 0
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -134,7 +136,9 @@ class _Stream(asyncio.Protocol):
             self.tail = (self.tail + data)[-len(END) :] if len(data) < len(END) else data[-len(END) :]
             complete = self.tail == END
         if complete:
-            self.drive.taken.ttft_s.append(self.first - self.began)
+            if self.answered:
+                self.drive.taken.ttft_s.append(self.first - self.began)
+            self.answered += 1
             if self.drive.think_s:
                 asyncio.get_running_loop().call_later(self.drive.think_s, self.next)
             else:

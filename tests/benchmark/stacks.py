@@ -84,10 +84,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Cores:
-    """Where processes run: the proxy alone on one core, client, upstream and our observer on the other.
+    """Where processes run: the proxy on one core, client and upstream on another, our observer where there is room.
 
-    The observer is no part of the byte path; where there are more cores it takes one of those. Here it shares the one
-    whose time is not measured, so that it takes none from the relay.
+    The observer is no part of the byte path. Held to the client's core it would keep the client from reading, and that
+    would be counted as time that the proxy added.
     """
 
     proxy: int
@@ -109,10 +109,10 @@ def _on(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _pin(pid: int, core: int) -> None:
+def _unpin(pid: int) -> None:
     for thread in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(int(thread), {core})
+            os.sched_setaffinity(int(thread), range(os.cpu_count() or 1))
 
 
 @contextlib.contextmanager
@@ -217,7 +217,7 @@ def ours(*options: str, name: str = "ours", **environment: str):
             status = wait_ready(admin)
             relay, observer = status["relays"][0]["pid"], status["observer"]["pid"]
             if observer is not None:
-                _pin(observer, cores.load)
+                _unpin(observer)
             others = [] if observer is None else [observer]
             yield Stack(name, _port(listening), [relay], others, admin=admin)
 
