@@ -20,7 +20,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import msgspec
 import typer
 
-from otel_agentperf import policies, semconv
+from otel_agentperf import instruments, policies, semconv
 from otel_agentperf.cli.main import app
 from otel_agentperf_analyzers import catalog
 from otel_agentperf_proxy.config import MIB, ProxyConfig, UpstreamConfig
@@ -313,6 +313,37 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
+# --- Metrics of a running proxy
+
+
+def telemetry() -> str:
+    """The instruments."""
+    out = ["# Metrics of a running proxy", "", _reflow(inspect.getdoc(instruments) or "")]
+    text = Path(instruments.__file__).read_text(encoding="utf-8")
+    headings = [(text.index(match[0]), match[1]) for match in re.finditer(r"^# --- (.+)$", text, re.MULTILINE)]
+    for each in instruments.instruments():
+        at = text.index(f'name="{each.name}"')
+        while headings and headings[0][0] < at:
+            title = headings.pop(0)[1]
+            if not headings or headings[0][0] > at:
+                out += ["", f"## {title}"]
+        out += ["", f"### {each.name}", "", each.description, "", "| | |", "|---|---|"]
+        suffix = " (`_bucket`, `_sum`, `_count`)" if each.kind is instruments.Kind.HISTOGRAM else ""
+        out += [f"| Prometheus | `{each.prometheus_name}`{suffix} |"]
+        out += [f"| Type | {each.kind}{f', unit `{each.unit}`' if each.unit else ''} |"]
+        if each.generation is not instruments.Generation.BOTH:
+            out += [f"| Generation | {each.generation} |"]
+        if each.attributes:
+            labels = ", ".join(f"`{instruments.prometheus_label(name)}`" for name in each.attributes)
+            out += [f"| Attributes | {', '.join(f'`{name}`' for name in each.attributes)} |", f"| Labels | {labels} |"]
+        if each.buckets:
+            out += [f"| Buckets | {', '.join(f'{bound:.12g}' for bound in each.buckets)} |"]
+    out += ["", "## Limits of attributes", "", "| Attribute | Values |", "|---|---|"]
+    out += [f"| `{name}` | {limit} |" for name, limit in instruments.LIMITS.items()]
+    out += [f"| all of an instrument together | {instruments.MAX_SERIES} |"]
+    return "\n".join(out)
+
+
 # --- SLO policies
 
 
@@ -373,6 +404,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "relations.md": relations,
     "slo.md": slo,
     "spans.md": spans,
+    "telemetry.md": telemetry,
 }
 
 if __name__ == "__main__":

@@ -387,6 +387,50 @@ ACCELERATOR_COUNT: Final = "agentperf.accelerator.count"
 POWER_MEAN_W: Final = "agentperf.power.mean_w"
 """double, W; mean power over the steady window, when known."""
 
+# --- Ours: attributes of metrics only ---------------------------------------------------------------------------------
+
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"
+"""string; metrics of the older generation: `input` or `output`."""
+
+GEN_AI_TOKEN_MODALITY: Final = "gen_ai.token.modality"
+"""string; counters of tokens: `unknown`, for servers do not tell."""
+
+SERVICE_VERSION: Final = "service.version"
+"""string; version of the proxy."""
+
+AGENT_KIND: Final = "agentperf.agent.kind"
+"""string; `agent`, or `sub_agent` for one that another agent started."""
+
+AGENT_STATE: Final = "agentperf.agent.state"
+"""string; one of `AgentState`."""
+
+TURN_DEPTH: Final = "agentperf.turn.depth"
+"""string; class of a turn's index in its trajectory: `0`, `1-4`, `5-19`, `20-49`, `50+`."""
+
+SLO_TIER: Final = "agentperf.slo.tier"
+"""string; an SLO tier as `POLICY@VERSION:TIER`."""
+
+SLO_TARGET: Final = "agentperf.slo.target"
+"""string; a target's metric (`ttft`, `output_speed`, ...), or `error_rate`."""
+
+SLO_MET: Final = "agentperf.slo.met"
+"""boolean, on metrics as text: the targets are met."""
+
+WORKER: Final = "agentperf.worker"
+"""string; index of a relay process, from 0."""
+
+EXCHANGE_OUTCOME: Final = "agentperf.exchange.outcome"
+"""string; how an HTTP exchange ended: `complete`, `client_disconnected`, `upstream_failed`, `shutdown`."""
+
+USAGE_STEP: Final = "agentperf.usage.step"
+"""string; `asked` or `hidden`."""
+
+FAILURE_KIND: Final = "agentperf.failure.kind"
+"""string; which part of the observer failed, and the exception's type."""
+
+OVERFLOWED: Final = "agentperf.overflowed"
+"""string; the attribute that had no room for a value, or `series`."""
+
 # --- Spans of inference servers (vLLM, SGLang, TensorRT-LLM): read, never written ------------------------------------
 
 SERVER_TIME_IN_QUEUE: Final = "gen_ai.latency.time_in_queue"
@@ -538,6 +582,23 @@ class ErrorType:
     """The proxy itself failed, or the upstream's response cannot be written to the client."""
     TOOL: Final = "tool_error"
     """Tool spans: the result that the client sent is marked as an error."""
+
+
+class AgentState:
+    """Values of `agentperf.agent.state`."""
+
+    TTFT: Final = "ttft"
+    """Waiting for the first output of a streamed turn."""
+    DECODE: Final = "decode"
+    """From the first output of a streamed turn to its end."""
+    CALL: Final = "call"
+    """In a turn that was not streamed, or that failed before its first output."""
+    TOOL: Final = "tool"
+    """Tools run: between a turn that asked for them and the one with their results."""
+    HARNESS: Final = "harness"
+    """Between the turns of a run, and no tool is known to run."""
+    IDLE: Final = "idle"
+    """Between the runs of a trajectory: a human's turn."""
 
 
 class Source:
