@@ -91,6 +91,14 @@ RULES: Final = (
         session=(b"x-session-affinity", b"x-session-id", b"x-opencode-session"),
         parent=b"x-parent-session-id",
     ),
+    # AIPerf 0.13.0 (captured): a session's id, while elsewhere the same header often names a single request. It sends the
+    # id as x-session-affinity too; Dynamo's headers are those that name a sub-agent's parent.
+    AgentRule(
+        agent_name="aiperf",
+        product=b"aiperf/",
+        session=(b"x-correlation-id", b"x-dynamo-session-id"),
+        parent=b"x-dynamo-parent-session-id",
+    ),
     # NVIDIA Dynamo's agent headers, from its documentation.
     AgentRule(session=(b"x-dynamo-session-id",), parent=b"x-dynamo-parent-session-id", final=b"x-dynamo-session-final"),
     # The same names as opencode and Codex without their User-Agent: forks and plugins. pi 0.73.1 sends `session_id`
@@ -101,8 +109,6 @@ RULES: Final = (
     ),
     # LiteLLM and Helicone clients, from their documentation.
     AgentRule(session=(b"x-litellm-session-id", b"x-litellm-trace-id", b"helicone-session-id")),
-    # AIPerf, from its source: a session's id, while elsewhere the same header often names a single request.
-    AgentRule(agent_name="aiperf", product=b"aiperf/", session=(b"x-correlation-id",)),
 )
 """The rules, in the order in which they are tried."""
 

@@ -7,6 +7,7 @@ from otel_agentperf_proxy.trajectory import identify
 CLAUDE = {"user-agent": "claude-cli/2.1.290 (external, cli)", "x-claude-code-session-id": "S"}
 CODEX = {"user-agent": "codex_cli_rs/0.170.0 (Debian)", "session-id": "S", "thread-id": "S"}
 OPENCODE = {"user-agent": "opencode/1.19.0", "x-session-affinity": "ses_1", "x-session-id": "ses_1"}
+AIPERF = {"user-agent": "aiperf/0.13.0", "x-correlation-id": "C", "x-session-affinity": "C"}
 
 
 def told(headers, tags=None):
@@ -46,7 +47,11 @@ def who(headers, tags=None):
         ({"x-dynamo-session-id": "D", "x-dynamo-parent-session-id": "E"}, ("header", "D", "E", None)),
         ({"x-litellm-session-id": "L", "x-litellm-trace-id": "M"}, ("header", "L", None, None)),
         ({"helicone-session-id": "H"}, ("header", "H", None, None)),
-        ({"user-agent": "aiperf/0.9", "x-correlation-id": "C"}, ("header", "C", None, "aiperf")),
+        (AIPERF, ("header", "C", None, "aiperf")),
+        (
+            {**AIPERF, "x-dynamo-session-id": "C", "x-dynamo-parent-session-id": "P"},
+            ("header", "C", "P", "aiperf"),
+        ),
         ({"user-agent": "curl/8", "x-correlation-id": "C"}, None),
         ({"x-request-id": "R", "x-client-request-id": "R", "x-device-id": "D"}, None),
         ({"x-claude-code-session-id": ""}, None),
