@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from time import monotonic, monotonic_ns
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from otel_agentperf.errors import UsageError
 from otel_agentperf.processes import BACKLOG, ChildProcess, Control
 from otel_agentperf_proxy.channel import Channel, InlineChannel
 from otel_agentperf_proxy.config import ProxyConfig
@@ -31,8 +33,10 @@ TELL_S: Final = 5.0
 STEADY_S: Final = 10.0
 """An observer that lived longer than this is restarted at once when it dies."""
 
+MIN_SALT_BYTES: Final = 16
+
 LONGEST_PAUSE_S: Final = 5.0
-NICENESS: Final = 5
+NICENESS: Final = 10
 TICK_S: Final = 0.25
 
 logger = logging.getLogger(__name__)
@@ -41,15 +45,35 @@ _instances = itertools.count()
 
 
 def with_salt(config: ProxyConfig) -> ProxyConfig:
-    """The configuration with the key of the store's hashes, or a random one where there is no store.
+    """The configuration with the key of the hashes: of its file, else of the store, or a random one where there is none.
 
     Raises:
         StoreError: the store cannot be written.
+        UsageError: the file cannot be read, or holds no key. Its content is in no message.
     """
     if config.salt:
         return config
     salt = prepare(Path(config.store)).salt_hex if config.store else secrets.token_hex(32)
+    if config.salt_file:
+        salt = read_salt(Path(config.salt_file))
     return msgspec.structs.replace(config, salt=salt)
+
+
+def read_salt(path: Path) -> str:
+    """The key of the hashes in a file, hex digits.
+
+    Raises:
+        UsageError: it cannot be read, or is no key.
+    """
+    try:
+        text = "".join(path.read_text(encoding="ascii").split())
+        if len(bytes.fromhex(text)) >= MIN_SALT_BYTES:
+            return text
+    except OSError as exc:
+        raise UsageError(f"cannot read the salt file {path}: {(exc.strerror or str(exc)).lower()}") from exc
+    except ValueError:
+        pass
+    raise UsageError(f"{path} is no salt file: it holds at least {2 * MIN_SALT_BYTES} hex digits (openssl rand -hex 32)")
 
 
 class ObserverProcess:
@@ -136,13 +160,21 @@ class ObserverProcess:
 
 async def observer_child(control: Control) -> None:
     """The observer's process."""
-    # On a busy machine the bytes come first, and what the observer then cannot follow is dropped and counted.
-    os.nice(NICENESS)
+    _step_back()
     config = msgspec.convert(control.payload["config"], ProxyConfig)
     observer = Observer(config)
     control.answer("stats", observer.stats)
     control.ready()
     await run_observer(observer, control.sockets[0], control.stop)
+
+
+def _step_back() -> None:
+    """On a busy machine the bytes come first, and what the observer then cannot follow is dropped and counted."""
+    os.nice(NICENESS)
+    if sys.platform == "linux":
+        # When it wakes it does not interrupt whoever has the core.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class LocalObserver:

@@ -20,10 +20,10 @@ from time import monotonic, sleep, time
 from typing import Any, Final
 
 import msgspec
-from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agentperf.errors import StoreError
+from otel_agentperf_proxy.otlp_json import encode
 from otel_agentperf_proxy.segments import Sealer, Segment, new_instance
 
 FORMAT: Final = 1
@@ -119,11 +119,6 @@ def _read_info(path: Path) -> _Info:
     except ValueError as exc:
         raise StoreError(f"{path} is damaged ({exc}): remove it, or name another store with --store DIR") from exc
     return info
-
-
-def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """The spans as one line of OTLP/JSON, newline included."""
-    return msgspec.json.encode(encode_spans(spans).to_dict()) + b"\n"
 
 
 def lines(spans: Sequence[ReadableSpan]) -> Iterator[tuple[bytes | None, int]]:

@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 
 from otel_agentperf.errors import StoreError
 from otel_agentperf_proxy import segments, store
+from otel_agentperf_proxy.otlp_json import encode
 from otel_agentperf_proxy.spans import SCOPE, level_span
 from otel_agentperf_proxy.store import SegmentWriter, append_spans, prepare
 
@@ -167,7 +168,7 @@ def test_the_segment_of_a_living_writer_is_left_alone(tmp_path, writer):
 
 def test_the_segment_of_a_dead_writer_is_sealed_as_it_is(tmp_path, writer):
     left = tmp_path / "spans-20260101T000000Z_00000000-000000.jsonl"
-    torn = store.encode([span(1)]) + b'{"resourceSpans": [{"res'
+    torn = encode([span(1)]) + b'{"resourceSpans": [{"res'
     left.write_bytes(torn)
     writer().close()
     (sealed,) = tmp_path.glob("spans-*")
@@ -177,7 +178,7 @@ def test_the_segment_of_a_dead_writer_is_sealed_as_it_is(tmp_path, writer):
 
 
 def test_a_segment_that_was_sealed_when_its_writer_died_is_not_kept_twice(tmp_path, writer):
-    line = store.encode([span(1)])
+    line = encode([span(1)])
     left = tmp_path / "spans-20260101T000000Z_00000000-000000.jsonl"
     left.write_bytes(line)
     (tmp_path / f"{left.name}.zst").write_bytes(zstandard.compress(line))
