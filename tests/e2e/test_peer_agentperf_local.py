@@ -9,7 +9,7 @@ from otel_agentperf_analyzers import open_source
 
 
 @pytest.mark.peer("agentperf-local")
-@pytest.mark.skipif(peer.found() is None, reason=f"agentperf-local is not in ${peer.PEERS}: tests/peers/install.py")
+@pytest.mark.skipif(peer.found() is None, reason=peer.MISSING)
 def test_tokens_agree_exactly(recorded, tmp_path):
     theirs = peer.run(peer.found(), recorded.url, tmp_path / "theirs")
     pairs = peer.pair(theirs, recorded.rows("turns"))
@@ -25,7 +25,7 @@ def test_tokens_agree_exactly(recorded, tmp_path):
 
 
 @pytest.mark.peer("agentperf-local")
-@pytest.mark.skipif(peer.found() is None, reason=f"agentperf-local is not in ${peer.PEERS}: tests/peers/install.py")
+@pytest.mark.skipif(peer.found() is None, reason=peer.MISSING)
 def test_its_summary_comes_out_of_its_turns(endpoint, tmp_path):
     peer.run(peer.found(), endpoint[0], tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())

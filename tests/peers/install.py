@@ -1,8 +1,8 @@
 """Install the peers that tests compare with, each in an environment of its own: `python tests/peers/install.py DIR`.
 
 Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What cannot be installed here (no Python
-3.12, no npm) is said and left out. `DIR NAME ...` installs only these; `litellm`, which only the benchmark meets, is
-installed when it is named.
+3.12, no npm) is said and left out. `DIR NAME ...` installs only these. Two are installed only when they are named:
+`litellm`, which only the benchmark meets, and `guidellm`, which brings 6 GB of libraries with it.
 """
 
 import hashlib
@@ -11,11 +11,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
+from random import Random
 
 AGENTPERF_LOCAL = "agentperf-local==0.3.4"
 LITELLM = "litellm[proxy]==1.108.7"
 CHDB = "chdb==4.4.0"
+AIPERF = "aiperf==0.13.0"
+GUIDELLM = "guidellm==0.8.1"
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 """tiktoken's cache is keyed by the hash of the address that it would download from."""
@@ -38,18 +42,44 @@ def install_agentperf_local(directory: Path) -> None:
 
 def install_chdb(directory: Path) -> None:
     """ClickHouse in a process, for the SQL of the source `clickhouse+http`."""
-    environment = directory / "chdb"
-    if not (environment / "bin" / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
-    subprocess.run([environment / "bin" / "pip", "install", "--quiet", CHDB], check=True)
+    _environment(directory / "chdb", CHDB)
+
+
+def install_aiperf(directory: Path) -> None:
+    """NVIDIA's load generator, and a tokenizer for the text that it draws prompts from."""
+    environment = _environment(directory / "aiperf", AIPERF)
+    (corpus,) = environment.glob("lib/python3.*/site-packages/aiperf/dataset/generator/assets/shakespeare.txt")
+    _make_tokenizer(environment, directory / "tokenizers" / "aiperf", corpus)
+
+
+def install_guidellm(directory: Path) -> None:
+    """The vLLM project's load generator, and a tokenizer for the words that it makes prompts of."""
+    environment = _environment(directory / "guidellm", GUIDELLM)
+    (faker,) = environment.glob("lib/python3.*/site-packages/faker/providers/lorem/en_US/__init__.py")
+    words = re.findall(r'"([a-z]+)"', faker.read_text())
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+        text.write(" ".join(Random(0).choices(words, k=200_000)))
+        text.flush()
+        _make_tokenizer(environment, directory / "tokenizers" / "guidellm", Path(text.name))
+
+
+def _environment(place: Path, requirement: str) -> Path:
+    """An environment with a package."""
+    if not (place / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+    subprocess.run([place / "bin" / "pip", "install", "--quiet", requirement], check=True)
+    return place
+
+
+def _make_tokenizer(environment: Path, tokenizer: Path, text: Path) -> None:
+    if not tokenizer.exists():
+        script = Path(__file__).with_name("four_byte_tokenizer.py")
+        subprocess.run([environment / "bin" / "python", script, tokenizer, text], check=True)
 
 
 def install_litellm(directory: Path) -> None:
     """LiteLLM's proxy, for tests/benchmark."""
-    environment = directory / "litellm"
-    if not (environment / "bin" / "litellm").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
-        subprocess.run([environment / "bin" / "pip", "install", "--quiet", LITELLM], check=True)
+    _environment(directory / "litellm", LITELLM)
 
 
 def _runnable(name: str) -> str | None:
@@ -84,6 +114,12 @@ def _make_tiktoken_cache(work: Path, cache: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1]).resolve()
     target.mkdir(parents=True, exist_ok=True)
-    peers = {"agentperf-local": install_agentperf_local, "chdb": install_chdb, "litellm": install_litellm}
-    for peer in sys.argv[2:] or ("agentperf-local", "chdb"):
+    peers = {
+        "agentperf-local": install_agentperf_local,
+        "aiperf": install_aiperf,
+        "chdb": install_chdb,
+        "guidellm": install_guidellm,
+        "litellm": install_litellm,
+    }
+    for peer in sys.argv[2:] or ("agentperf-local", "aiperf", "chdb"):
         peers[peer](target)

@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PEERS = "OTEL_AGENTPERF_PEERS"
+from installed import directory, program
+
+MISSING = "agentperf-local is not in $OTEL_AGENTPERF_PEERS: tests/peers/install.py"
 
 
 def found() -> Path | None:
     """The command, when `tests/peers/install.py` has installed it."""
-    command = Path(os.environ.get(PEERS, "/nonexistent")) / "agentperf-local" / "bin" / "agentperf-local"
-    return command if command.exists() else None
+    return program("agentperf-local", "agentperf-local")
 
 
 def run(command: Path, base_url: str, output: Path, replay: str = "aa-mini-v1") -> list[dict[str, Any]]:
     """Replay with recorded tool delays and exact lengths; the records of its `turns.jsonl`."""
     arguments = ["--replay", replay, "--base-url", f"{base_url}/v1", "--model", "simulated", "--output-dir", output]
     policy = ["--tool-mode", "fixed_delay", "--output-token-policy", "exact", "--no-progress"]
-    cache = Path(os.environ[PEERS]) / "tiktoken"
+    cache = directory() / "tiktoken"
     subprocess.run(
         [command, "run", *arguments, *policy],
         check=True,
@@ -47,14 +48,17 @@ class Pair:
         )
 
     @property
-    def ttft_difference_s(self) -> float:
+    def differences_s(self) -> dict[str, float]:
         """Ours minus theirs. Their clock starts before the connection is made, ours when the request has arrived."""
-        return self.ours["ttft_s"] - self.theirs["timing"]["time_to_first_token_ms"] / 1000
-
-    @property
-    def e2e_difference_s(self) -> float:
-        """Ours minus theirs."""
-        return self.ours["e2e_latency_s"] - self.theirs["timing"]["e2e_latency_ms"] / 1000
+        timing = self.theirs["timing"]
+        found = {
+            "TTFT": self.ours["ttft_s"] - timing["time_to_first_token_ms"] / 1000,
+            "latency": self.ours["e2e_latency_s"] - timing["e2e_latency_ms"] / 1000,
+        }
+        if timing.get("generation_ms") and self.ours["tpot_s"] is not None:
+            theirs_s = timing["generation_ms"] / 1000 / (self.theirs["tokens"]["server_output_tokens"] - 1)
+            found["ITL"] = self.ours["tpot_s"] - theirs_s
+        return found
 
 
 def pair(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[Pair]:
