@@ -140,6 +140,10 @@ found AS (
     FROM of_replays UNION ALL BY NAME FROM of_live
 ),
 
+live_power AS (
+    SELECT 'live' AS method, mean_w FROM level_power WHERE benchmark_id IS NULL
+),
+
 deployed AS (
     SELECT
         found.*,
@@ -152,7 +156,7 @@ deployed AS (
     LEFT JOIN levels
         ON levels.benchmark_id = found.benchmark_id
         AND levels.level = COALESCE(found.max_agents, found.max_agents_if_valid, found.first_fail)
-    LEFT JOIN level_power AS live_power ON found.method = 'live' AND live_power.benchmark_id IS NULL
+    LEFT JOIN live_power ON live_power.method = found.method
 )
 
 SELECT

@@ -21,12 +21,16 @@ WITH of_calls AS (
     GROUP BY benchmark_id, level
 ),
 
+with_span AS (
+    SELECT DISTINCT benchmark_id, level FROM level_spans
+),
+
 without_span AS (
-    SELECT * FROM of_calls
-    WHERE NOT EXISTS (
-        SELECT 1 FROM level_spans
-        WHERE level_spans.benchmark_id = of_calls.benchmark_id AND level_spans.level IS NOT DISTINCT FROM of_calls.level
-    )
+    SELECT of_calls.*
+    FROM of_calls
+    LEFT JOIN with_span
+        ON with_span.benchmark_id = of_calls.benchmark_id AND with_span.level IS NOT DISTINCT FROM of_calls.level
+    WHERE with_span.benchmark_id IS NULL
 )
 
 SELECT benchmark_id, level, start_ns, end_ns, 'span' AS window_source FROM level_spans

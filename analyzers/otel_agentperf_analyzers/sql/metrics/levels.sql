@@ -445,6 +445,23 @@ ramp AS (
     SELECT benchmark_id, level, COUNT(*) AS agents_seen, MAX(start_ns) AS reached_ns
     FROM first_calls
     GROUP BY benchmark_id, level
+),
+
+deployed AS (
+    SELECT
+        windows.benchmark_id,
+        windows.level,
+        COALESCE(told.accelerators, given_deployment.accelerators) AS accelerators,
+        COALESCE(told.power_mean_w, sampled.mean_w, given_deployment.power_w) AS power_mean_w,
+        COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories, 0) AS completed_trajectories
+    FROM windows
+    LEFT JOIN told ON told.benchmark_id = windows.benchmark_id AND told.level IS NOT DISTINCT FROM windows.level
+    LEFT JOIN of_trajectories
+        ON of_trajectories.benchmark_id = windows.benchmark_id
+        AND of_trajectories.level IS NOT DISTINCT FROM windows.level
+    LEFT JOIN sampled
+        ON sampled.benchmark_id = windows.benchmark_id AND sampled.level IS NOT DISTINCT FROM windows.level
+    CROSS JOIN given_deployment
 )
 
 SELECT
@@ -462,7 +479,7 @@ SELECT
     COALESCE(of_turns.turns, 0) AS turns,
     COALESCE(of_turns.failed_turns, 0) AS failed_turns,
     COALESCE(CAST(of_turns.attempts AS BIGINT), 0) AS attempts,
-    done.completed_trajectories,
+    deployed.completed_trajectories,
     of_calls.open_ns / NULLIF(windows.length_ns, 0) AS inflight,
     of_runs.active_ns / NULLIF(windows.length_ns, 0) AS active_agents,
     of_runs.active_subagents_ns / NULLIF(windows.length_ns, 0) AS active_subagents,
@@ -502,7 +519,7 @@ SELECT
     of_trajectories.job_latency_mean_s,
     3600 / NULLIF(of_trajectories.job_latency_mean_s, 0) AS jobs_per_hour_per_user,
     deployed.accelerators,
-    3600 * done.completed_trajectories / NULLIF(seconds(windows.length_ns) * deployed.accelerators, 0)
+    3600 * deployed.completed_trajectories / NULLIF(seconds(windows.length_ns) * deployed.accelerators, 0)
         AS jobs_per_hour_per_accelerator,
     deployed.power_mean_w,
     CASE
@@ -513,7 +530,7 @@ SELECT
     sampled.coverage AS power_coverage,
     deployed.power_mean_w * seconds(windows.length_ns) AS energy_j,
     deployed.power_mean_w * seconds(windows.length_ns) / NULLIF(of_turns.output_tokens, 0) AS energy_per_output_token_j,
-    deployed.power_mean_w * seconds(windows.length_ns) / NULLIF(done.completed_trajectories, 0)
+    deployed.power_mean_w * seconds(windows.length_ns) / NULLIF(deployed.completed_trajectories, 0)
         AS energy_per_trajectory_j
 FROM windows
 LEFT JOIN told ON told.benchmark_id = windows.benchmark_id AND told.level IS NOT DISTINCT FROM windows.level
@@ -526,12 +543,5 @@ LEFT JOIN of_trajectories
     ON of_trajectories.benchmark_id = windows.benchmark_id AND of_trajectories.level IS NOT DISTINCT FROM windows.level
 LEFT JOIN ramp ON ramp.benchmark_id = windows.benchmark_id AND ramp.level IS NOT DISTINCT FROM windows.level
 LEFT JOIN sampled ON sampled.benchmark_id = windows.benchmark_id AND sampled.level IS NOT DISTINCT FROM windows.level
+LEFT JOIN deployed ON deployed.benchmark_id = windows.benchmark_id AND deployed.level IS NOT DISTINCT FROM windows.level
 CROSS JOIN given_deployment
-CROSS JOIN LATERAL (
-    SELECT
-        COALESCE(told.accelerators, given_deployment.accelerators) AS accelerators,
-        COALESCE(told.power_mean_w, sampled.mean_w, given_deployment.power_w) AS power_mean_w
-) AS deployed
-CROSS JOIN LATERAL (
-    SELECT COALESCE(told.completed_trajectories, of_trajectories.completed_trajectories, 0) AS completed_trajectories
-) AS done

@@ -12,10 +12,12 @@ FROM turns
 WHERE turns.kind = 'turn'
     AND (
         turns.benchmark_id IS NULL
-        OR EXISTS (
-            SELECT 1 FROM level_windows
-            WHERE level_windows.benchmark_id = turns.benchmark_id
-                AND level_windows.level IS NOT DISTINCT FROM turns.level
-                AND turns.start_ns BETWEEN level_windows.start_ns AND level_windows.end_ns
+        OR (turns.trajectory_id, turns.turn_id) IN (
+            SELECT (played.trajectory_id, played.turn_id)
+            FROM turns AS played
+            INNER JOIN level_windows
+                ON level_windows.benchmark_id = played.benchmark_id
+                AND level_windows.level IS NOT DISTINCT FROM played.level
+            WHERE played.start_ns BETWEEN level_windows.start_ns AND level_windows.end_ns
         )
     )
