@@ -1,4 +1,4 @@
-"""How far apart our times and those of peers are for the same requests: `python tests/benchmark/agreement.py [PEER...]`.
+"""How far apart our times and those of peers are for the same requests: `python tests/benchmark/agreement.py [PEER]`.
 
 Each peer drives the simulated endpoint through the proxy. Needs the peers: `python tests/peers/install.py DIR` and the
 same with `guidellm`, then `OTEL_AGENTPERF_PEERS=DIR`. Differences are ours minus theirs, in ms.

@@ -1,4 +1,4 @@
-"""A tokenizer that counts as the simulated endpoint does, four bytes a token: `four_byte_tokenizer.py DIR TEXT_FILE...`.
+"""A tokenizer that counts as the simulated endpoint does, four bytes a token: `four_byte_tokenizer.py DIR TEXT...`.
 
 Run by the interpreter of a peer, with the texts that it draws its prompts from: prompts that the peer cuts to a number
 of tokens then have as many for the endpoint. Needs `transformers`.

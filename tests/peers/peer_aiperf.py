@@ -28,7 +28,7 @@ def found() -> Path | None:
 def run(command: Path, base_url: str, output: Path, *options: str) -> list[dict[str, Any]]:
     """Profile with streamed chat completions of exact lengths; the records of its `profile_export.jsonl`.
 
-    Its tokenizer counts as the simulated endpoint does, so that prompts have the lengths that AIPerf means them to have.
+    Its tokenizer counts as the simulated endpoint does, so that prompts have the lengths that AIPerf means.
 
     Raises:
         AssertionError: it failed, with its last words.
@@ -45,7 +45,8 @@ def run(command: Path, base_url: str, output: Path, *options: str) -> list[dict[
         check=False,
     )
     records = output / "profile_export.jsonl"
-    assert done.returncode == 0 and records.exists(), done.stdout[-2000:]
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert records.exists(), done.stdout[-2000:]
     return [json.loads(line) for line in records.read_text().splitlines()]
 
 

@@ -47,10 +47,12 @@ def run(command: Path, base_url: str, report: Path, *options: str) -> list[dict[
         check=False,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
-    assert done.returncode == 0 and report.exists(), done.stdout[-2000:]
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert report.exists(), done.stdout[-2000:]
     (benchmark,) = json.loads(report.read_text())["benchmarks"]
     requests = benchmark["requests"]
-    assert not requests["errored"] and not requests["incomplete"], requests["errored"] or requests["incomplete"]
+    for wrong in ("errored", "incomplete"):
+        assert not requests[wrong], requests[wrong][0]
     return sorted(requests["successful"], key=lambda record: record["request_start_time"])
 
 
