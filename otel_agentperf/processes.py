@@ -115,6 +115,16 @@ class Control:
         self._orphaned()
 
 
+_ALLOCATOR: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+    "MALLOC_TOP_PAD_": str(1 << 20),
+}
+"""Environment of children, unless it says otherwise: bodies of some hundred kilobytes come and go, and glibc would give
+their memory back to the system each time. Measured at 500 KB a request: a third of the observer's CPU, a tenth of a
+relay's, were page faults. Other C libraries do not know these names."""
+
+
 class ChildProcess:
     """A running child.
 
@@ -134,6 +144,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=fds,
+                env=_ALLOCATOR | os.environ,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

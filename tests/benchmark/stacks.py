@@ -214,7 +214,7 @@ def ours(*options: str, name: str = "ours", **environment: str):
                 env={**os.environ, **environment},
             )
         with _ended(process):
-            status = wait_ready(admin)
+            status = wait_ready(admin, process)
             relay, observer = status["relays"][0]["pid"], status["observer"]["pid"]
             if observer is not None:
                 _unpin(observer)
@@ -287,9 +287,11 @@ def litellm(models: dict[str, str]):
     return start
 
 
-def wait_ready(admin: str) -> dict:
+def wait_ready(admin: str, process: subprocess.Popen) -> dict:
     """The proxy's status once it is ready."""
     while True:
+        if process.poll() is not None:
+            sys.exit(f"the proxy ended with exit code {process.returncode} before it was ready")
         try:
             urlopen(f"http://{admin}/readyz", timeout=5).close()
             return status_of(admin)
