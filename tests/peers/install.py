@@ -6,6 +6,7 @@ Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What
 """
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,11 @@ LITELLM = "litellm[proxy]==1.108.7"
 CHDB = "chdb==4.4.0"
 AIPERF = "aiperf==0.13.0"
 GUIDELLM = "guidellm==0.8.1"
+PHOENIX = "arize-phoenix==20.26.1"
+MLFLOW = "mlflow==3.17.2"
+BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.161.0"
+JAEGER = "github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0"
+"""The module's version; the program is Jaeger 2.13."""
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 """tiktoken's cache is keyed by the hash of the address that it would download from."""
@@ -82,6 +88,54 @@ def install_litellm(directory: Path) -> None:
     _environment(directory / "litellm", LITELLM)
 
 
+def install_phoenix(directory: Path) -> None:
+    """Arize Phoenix, a backend for traces of LLM calls."""
+    _environment(directory / "phoenix", PHOENIX)
+
+
+def install_mlflow(directory: Path) -> None:
+    """MLflow, whose tracking server takes OTLP."""
+    _environment(directory / "mlflow", MLFLOW)
+
+
+def install_otelcol(directory: Path) -> None:
+    """An OpenTelemetry collector, built from the components in otelcol.yaml."""
+    program = directory / "bin" / "otelcol"
+    if program.exists() or not _has_go("otelcol"):
+        return
+    with tempfile.TemporaryDirectory() as work:
+        _go("install", BUILDER, directory=Path(work), GOBIN=work)
+        config = Path(work) / "otelcol.yaml"
+        config.write_text(
+            Path(__file__).with_name("otelcol.yaml").read_text().replace("output_path: .", "output_path: out")
+        )
+        subprocess.run([Path(work) / "builder", "--config", config, "--skip-compilation"], cwd=work, check=True)
+        _go("build", "-trimpath", "-ldflags=-s -w", f"-o={program}", ".", directory=Path(work) / "out")
+
+
+def install_jaeger(directory: Path) -> None:
+    """Jaeger, without its user interface. Its module replaces others, so that `go install` does not take it."""
+    program = directory / "bin" / "jaeger"
+    if program.exists() or not _has_go("jaeger"):
+        return
+    package = JAEGER.partition("@")[0]
+    with tempfile.TemporaryDirectory() as work:
+        _go("mod", "init", "peer", directory=Path(work))
+        _go("get", "-tool", JAEGER, directory=Path(work))
+        _go("build", "-trimpath", "-ldflags=-s -w", f"-o={program}", package, directory=Path(work))
+
+
+def _has_go(name: str) -> bool:
+    if shutil.which("go") is None:
+        print(f"{name} left out: it is built with Go, and there is none")
+        return False
+    return True
+
+
+def _go(*arguments: str, directory: Path, **environment: str) -> None:
+    subprocess.run(["go", *arguments], cwd=directory, check=True, env={**os.environ, "CGO_ENABLED": "0", **environment})
+
+
 def _runnable(name: str) -> str | None:
     """A Python that has venv, or None: version managers leave names on the path that do not run."""
     path = shutil.which(name)
@@ -119,7 +173,18 @@ if __name__ == "__main__":
         "aiperf": install_aiperf,
         "chdb": install_chdb,
         "guidellm": install_guidellm,
+        "jaeger": install_jaeger,
         "litellm": install_litellm,
+        "mlflow": install_mlflow,
+        "otelcol": install_otelcol,
+        "phoenix": install_phoenix,
     }
-    for peer in sys.argv[2:] or ("agentperf-local", "aiperf", "chdb"):
-        peers[peer](target)
+    failed = []
+    for peer in sys.argv[2:] or ("agentperf-local", "aiperf", "chdb", "otelcol", "jaeger", "phoenix", "mlflow"):
+        try:
+            peers[peer](target)
+        except (subprocess.CalledProcessError, OSError) as problem:
+            # One that cannot be had must not cost the others.
+            print(f"{peer} left out: {problem}")
+            failed.append(peer)
+    sys.exit(1 if failed else 0)
