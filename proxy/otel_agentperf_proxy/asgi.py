@@ -6,7 +6,8 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from otel_agentperf_proxy.exchange import Exchange, RequestHead, address_of_peer
+from otel_agentperf_proxy.client_side import RequestHead, address_of_peer
+from otel_agentperf_proxy.exchange import Exchange
 from otel_agentperf_proxy.headers import Headers
 
 if TYPE_CHECKING:

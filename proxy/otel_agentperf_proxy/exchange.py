@@ -1,16 +1,14 @@
 """One exchange from the client to the upstream and back, with a time for everything that happened.
 
-Nothing is parsed here but the request's head. Bytes go on first, then a copy goes to the observer's channel, which
-never waits. Everything happens in calls from the two connections: no task and no future per request or chunk. Who
-stands on the client's side is not known here; see `ClientSide`.
+Nothing is parsed here but the request's head. Bytes go on first, then a copy goes to the observer (see `Observed`).
+Everything happens in calls from the two connections: no task and no future per request or chunk. Who stands on the
+client's side is not known here; see `ClientSide`.
 """
 
 import asyncio
 import logging
-import os
-from binascii import hexlify
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_agentperf.http1 import (
     ConnectError,
@@ -23,15 +21,14 @@ from otel_agentperf.http1 import (
     framing_of,
     request_head,
 )
-from otel_agentperf.http1 import Exchange as HTTPExchange
 from otel_agentperf.http1.client import IDEMPOTENT
 from otel_agentperf.semconv import ErrorType
 from otel_agentperf_proxy import dialects, headers
 from otel_agentperf_proxy.ask_usage import Question, UsageHider, may_ask, may_hide, with_length
-from otel_agentperf_proxy.channel import remember
-from otel_agentperf_proxy.frames import End, Kind, Open, Outcome, ResponseHead, encode_record
+from otel_agentperf_proxy.client_side import ClientSide, RequestHead
+from otel_agentperf_proxy.frames import Kind, Outcome
+from otel_agentperf_proxy.observed import Observed, text
 from otel_agentperf_proxy.routes import Upstream
-from otel_agentperf_proxy.trajectory import identify, identity_key
 from otel_agentperf_proxy.tunnel import UPGRADE_FIELDS, ClientEnd, dialect_of, splice
 
 if TYPE_CHECKING:
@@ -43,83 +40,30 @@ HELD_BYTES: Final = 256 * 1024
 JOINED_BYTES: Final = 16 * 1024
 """Up to so many bytes it costs less to copy them behind others than to hand them over by themselves."""
 
-_RANDOM_BYTES: Final = 4096
-
 logger = logging.getLogger(__name__)
 
 
-class RequestHead(NamedTuple):
-    """A request's head."""
-
-    method: bytes
-    path: bytes
-    """As the client wrote it, without the query, below where the application is mounted."""
-    query: bytes
-    headers: headers.Headers
-    received_ns: int
-    """Monotonic time at which it had been read."""
-    upgrade: ClientEnd | None = None
-    """Where the request asks for a WebSocket."""
-    client: str = ""
-    """The client's address, without its port."""
-    framing: tuple[int | None, bool] | None = None
-    """Its body's length, if told, and whether it is chunked, as `framing_of` has it; None: not looked at yet."""
-
-
-class ClientSide(Protocol):
-    """The client's side of an exchange; none of these calls waits."""
-
-    def respond(self, status: int, fields: headers.Headers) -> None:
-        """Take the head of the response, whose body's framing is this side's affair. A `send` follows at once."""
-
-    def send(self, data: bytes, complete: bool) -> None:
-        """Send the head, if it is not sent yet, and a part of the body; `complete`: it is the last one."""
-
-    def break_off(self) -> None:
-        """The response will not be complete: end the connection so that the client knows."""
-
-    def pause_reading(self) -> None:
-        """Take no more of the request's body, but for what is on its way."""
-
-    def resume_reading(self) -> None:
-        """Take more of it again."""
-
-
-class Exchange(HTTPExchange):
+class Exchange(Observed):
     """One request and its response. Times are monotonic nanoseconds; exactly one END goes to the observer."""
 
     __slots__ = (
-        "_call",
         "_chunked",
         "_client",
         "_client_paused",
         "_connecting",
         "_connection",
         "_done",
-        "_dropped",
-        "_first_chunk_ns",
         "_head",
         "_head_written",
         "_held",
         "_hider",
-        "_last_chunk_ns",
         "_missing",
-        "_observed",
-        "_overhead_ns",
-        "_path",
         "_pending",
         "_question",
         "_reaching",
-        "_relay",
-        "_request",
-        "_request_bytes",
-        "_response_bytes",
         "_reused",
-        "_status",
         "_timer",
         "_tunneling",
-        "_unread",
-        "_upload_ns",
         "_uploaded",
         "_upstream",
         "_waited_ns",
@@ -127,17 +71,13 @@ class Exchange(HTTPExchange):
     )
 
     def __init__(self, relay: "Relay", request: RequestHead, client: ClientSide) -> None:
-        super().__init__(is_head=request.method == b"HEAD")
-        self._relay = relay
-        self._request = request
+        super().__init__(relay, request)
         self._client = client
-        self._call = next(relay.calls)
         self._upstream: Upstream | None = None
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tunneling: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._path = ""
         self._head = b""
         self._chunked = False
         self._missing: int | None = None
@@ -148,14 +88,7 @@ class Exchange(HTTPExchange):
         self._hider: UsageHider | None = None
         self._reaching = self._reused = self._uploaded = self._client_paused = False
         self._head_written = self._done = False
-        self._status: int | None = None
-        self._request_bytes = self._response_bytes = 0
-        self._observed = [0, 0]
-        self._dropped = self._unread = 0
-        self._upload_ns = self._waited_ns = 0
-        self._first_chunk_ns: int | None = None
-        self._last_chunk_ns: int | None = None
-        self._overhead_ns: int | None = None
+        self._waited_ns = 0
         relay.inflight += 1
         self._open()
         self._waiting_ns = request.received_ns
@@ -169,12 +102,7 @@ class Exchange(HTTPExchange):
         path = headers.take_tags_from_path(request.path, taken.tags)
         self._path = path.decode("latin-1")
         upstream = self._upstream = relay.routes.find(taken.host, path)
-        try:
-            context = self._tell_open(taken, upstream)
-        except Exception:
-            # A telemetry failure never alters a request.
-            self._not_observed()
-            context = []
+        context = self._tell_open(taken, upstream)
         if upstream is None:
             return
         fields = [(b"host", taken.host if relay.config.preserve_host and taken.host else upstream.authority)]
@@ -194,59 +122,11 @@ class Exchange(HTTPExchange):
             )
         except ProtocolError as exc:
             # No parser of ours lets this through; a server that mounts us may.
-            logger.warning("%s %s: %s", _text(request.method), self._path, exc)
+            logger.warning("%s %s: %s", text(request.method), self._path, exc)
         if self._missing is None and not self._chunked:
             self._missing = 0
-        if relay.config.ask_usage and may_ask(_text(request.method), self._path, taken.headers):
+        if relay.config.ask_usage and may_ask(text(request.method), self._path, taken.headers):
             self._question = Question()
-
-    def _tell_open(self, taken: headers.ForwardedRequest, upstream: Upstream | None) -> headers.Headers:
-        """Give the call its ids and tell the observer. Returns the trace context to forward."""
-        relay, request = self._relay, self._request
-        if not relay.config.observe:
-            return [pair for pair in request.headers if pair[0] in (b"traceparent", b"tracestate")]
-        tenant = relay.tenant(taken.credential, upstream)
-        ids = relay.random_bytes(24)
-        span_id = ids[:8]
-        parent = taken.parent
-        key = None
-        try:
-            identity = identify(taken.headers, taken.tags)
-            if identity is not None:
-                key = identity_key(identity, tenant)
-        except Exception:
-            relay.errors["identify"] += 1
-            logger.exception("cannot tell the identity of a request")
-        trace_id = parent.trace_id if parent else relay.sink.traces.get(key) if key else None
-        if trace_id is None:
-            trace_id = ids[8:]
-            if key:
-                remember(relay.sink.traces, key, trace_id)
-        relay.sink.open(
-            self._call,
-            request.received_ns,
-            Open(
-                method=_text(request.method),
-                path=self._path,
-                headers=headers.without_secrets(taken.headers),
-                tags=taken.tags,
-                tenant=tenant,
-                server_address=upstream.origin.host if upstream else "",
-                server_port=upstream.origin.port if upstream else 0,
-                trace_id=trace_id,
-                span_id=span_id,
-                parent_span_id=parent.span_id if parent else None,
-                sampled=parent.sampled if parent else True,
-                tracestate=parent.tracestate if parent else "",
-                identity_key=key,
-                client=request.client,
-            ),
-        )
-        flags = b"01" if parent is None or parent.sampled else b"00"
-        context = [(b"traceparent", b"00-%b-%b-%b" % (hexlify(trace_id), hexlify(span_id), flags))]
-        if parent and parent.tracestate:
-            context.append((b"tracestate", parent.tracestate.encode("latin-1")))
-        return context
 
     def feed(self, data: bytes, complete: bool) -> None:
         """A part of the request's body came, or nothing yet; `complete`: it was the last one."""
@@ -276,7 +156,7 @@ class Exchange(HTTPExchange):
         if self._done:
             return
         if data:
-            self._observe(Kind.REQUEST_BODY, 0, now_ns, data)
+            self._tell_body(Kind.REQUEST_BODY, 0, now_ns, data)
         if complete:
             self._put(Kind.REQUEST_END, now_ns, b"")
 
@@ -422,8 +302,7 @@ class Exchange(HTTPExchange):
                 self._hider = None
         self._client.send(data if self._hider is None else self._shown(self._hider, data, complete), complete)
         if new:
-            record = ResponseHead(self.status, headers.without_secrets(fields))
-            self._put(Kind.RESPONSE_HEAD, self.head_ns, encode_record(record))
+            self._tell_head(fields, self.head_ns)
         if data:
             if self._first_chunk_ns is None:
                 self._first_chunk_ns = time_ns
@@ -431,7 +310,7 @@ class Exchange(HTTPExchange):
                 self._overhead_ns = to_upstream_ns + monotonic_ns() - time_ns
             self._last_chunk_ns = time_ns
             self._response_bytes += len(data)
-            self._observe(Kind.RESPONSE_BODY, 1, time_ns, data)
+            self._tell_body(Kind.RESPONSE_BODY, 1, time_ns, data)
         if complete:
             self._end(Outcome.COMPLETE, None)
         elif self._timer is not None or self._relay.config.silence_timeout_s is not None:
@@ -533,15 +412,14 @@ class Exchange(HTTPExchange):
             await client.accept(upstream.upgraded)
             to_upstream_ns = upstream.started_ns - self._request.received_ns - self._waited_ns
             self._overhead_ns = to_upstream_ns + monotonic_ns() - upstream.head_ns
-            record = ResponseHead(upstream.status, headers.without_secrets(upstream.headers))
-            self._put(Kind.RESPONSE_HEAD, upstream.head_ns, encode_record(record))
+            self._tell_head(upstream.headers, upstream.head_ns)
             await splice(client, upstream, sent, received, lambda: self._put(Kind.REQUEST_END, monotonic_ns(), b""))
             upstream.hang_up()
         except OSError:
             self.client_left()
         except HTTPError as exc:
             relay.errors[_error_type(exc)] += 1
-            logger.warning("%s %s: %s", _text(self._request.method), self._path, exc)
+            logger.warning("%s %s: %s", text(self._request.method), self._path, exc)
             self._end(Outcome.UPSTREAM_FAILED, _error_type(exc))
         else:
             self._end(Outcome.COMPLETE, None)
@@ -554,18 +432,18 @@ class Exchange(HTTPExchange):
         """Tell the client in its own dialect that the upstream failed; once the head is out, break off instead."""
         self._relay.errors[_error_type(error)] += 1
         if self._head_written:
-            logger.warning("%s %s: %s", _text(self._request.method), self._path, error)
+            logger.warning("%s %s: %s", text(self._request.method), self._path, error)
             if self._hider is not None:
                 self._client.send(self._hider.finish(), False)
             self._client.break_off()
         else:
             status = 504 if isinstance(error, UpstreamTimeout) else 502
-            logger.warning("%s %s: %s, answered %d", _text(self._request.method), self._path, error, status)
+            logger.warning("%s %s: %s, answered %d", text(self._request.method), self._path, error, status)
             self._answer(status, str(error))
         self._end(Outcome.UPSTREAM_FAILED, _error_type(error))
 
     def _answer(self, status: int, why: str) -> None:
-        dialect = dialects.find(_text(self._request.method), self._path)
+        dialect = dialects.find(text(self._request.method), self._path)
         message = f"otel-agentperf: {why}"
         body = dialect.error_body(status, message) if dialect else dialects.plain_error_body(status, message)
         self._status = status
@@ -590,24 +468,7 @@ class Exchange(HTTPExchange):
         relay.outcomes[outcome] += 1
         if self._status is not None:
             relay.statuses[self._status] += 1
-        record = End(
-            outcome=outcome,
-            error_type=error_type,
-            status=self._status,
-            request_bytes=self._request_bytes,
-            response_bytes=self._response_bytes,
-            sent_ns=self.sent_ns,
-            upload_ns=self._upload_ns,
-            first_chunk_ns=self._first_chunk_ns,
-            last_chunk_ns=self._last_chunk_ns,
-            overhead_ns=self._overhead_ns,
-            dropped_frames=self._dropped,
-            unread_bytes=self._unread,
-        )
-        try:
-            relay.sink.end(self._call, monotonic_ns(), record)
-        except Exception:
-            self._not_observed()
+        self._tell_end(outcome, error_type)
 
     # Limits of time, where some are set.
 
@@ -628,58 +489,6 @@ class Exchange(HTTPExchange):
             self._arm(self._relay.config.silence_timeout_s, "the upstream has fallen silent")
         elif not self._done:
             self._fail(UpstreamTimeout(why))
-
-    # To the observer.
-
-    def _observe(self, kind: Kind, direction: int, time_ns: int, part: bytes) -> None:
-        observed = self._observed[direction]
-        room = self._relay.config.observed_body_bytes - observed
-        if len(part) > room:
-            self._unread += len(part) - room
-            part = part[:room]
-            if not part:
-                return
-        self._observed[direction] = observed + len(part)
-        self._put(kind, time_ns, part)
-
-    def _put(self, kind: Kind, time_ns: int, payload: bytes) -> None:
-        try:
-            if not self._relay.sink.put(kind, self._call, time_ns, payload):
-                self._dropped += 1
-        except Exception:
-            self._not_observed()
-
-    def _not_observed(self) -> None:
-        """A failure of ours that is nobody else's business."""
-        if not self._relay.errors["observe"]:
-            logger.exception("a call cannot be observed")
-        self._relay.errors["observe"] += 1
-
-
-class RandomBytes:
-    """Random bytes, some thousand per system call."""
-
-    def __init__(self) -> None:
-        self._bytes = b""
-        self._at = 0
-
-    def __call__(self, size: int) -> bytes:
-        """So many, never given before."""
-        at = self._at
-        if at + size > len(self._bytes):
-            self._bytes = os.urandom(_RANDOM_BYTES)
-            at = 0
-        self._at = at + size
-        return self._bytes[at : at + size]
-
-
-def address_of_peer(peer: object) -> str:
-    """A client's address without its port, of a socket or of an ASGI scope; empty when there is none."""
-    return str(peer[0]) if isinstance(peer, tuple | list) and peer else ""
-
-
-def _text(method: bytes) -> str:
-    return method.decode("latin-1")
 
 
 def _host(request: RequestHead) -> bytes:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 
 from otel_agentperf_proxy import dialects
-from otel_agentperf_proxy.exchange import JOINED_BYTES, Exchange, RequestHead, address_of_peer
+from otel_agentperf_proxy.client_side import RequestHead, address_of_peer
+from otel_agentperf_proxy.exchange import JOINED_BYTES, Exchange
 from otel_agentperf_proxy.headers import Headers
+from otel_agentperf_proxy.incoming import Incoming, read_head
 from otel_agentperf_proxy.tunnel import ClientEnd, asks_for_websocket
 
 if TYPE_CHECKING:
@@ -45,32 +47,6 @@ _RESET: Final = struct.pack("ii", 1, 0)
 logger = logging.getLogger(__name__)
 
 
-class _Incoming:
-    """A request as far as it has come."""
-
-    __slots__ = ("complete", "continues", "head", "http10", "is_head", "keep_alive", "parts", "refusal")
-
-    def __init__(self, head: RequestHead) -> None:
-        self.head = head
-        self.is_head = head.method == b"HEAD"
-        self.parts: list[bytes] = []
-        self.complete = False
-        self.keep_alive = True
-        self.http10 = False
-        self.continues = False
-        """It waits for a 100 before it sends its body."""
-        self.refusal: tuple[int, str] | None = None
-        """Why it is no request to forward."""
-
-    def take(self) -> bytes:
-        """What came of the body since the last call."""
-        parts = self.parts
-        if not parts:
-            return b""
-        self.parts = []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 class ClientConnection(asyncio.Protocol):
     """The protocol of one client's connection; the `ClientSide` of its exchanges.
 
@@ -90,15 +66,15 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._empty_bytes = 0
         self._read_ns = self._read_bytes = 0
-        self._arriving: _Incoming | None = None
+        self._arriving: Incoming | None = None
         """The request that is being read."""
         self._missing = 0
         """Bytes of its body that are missing, where its length is known."""
         self._unparsed = False
         """The rest of its body goes past the parser."""
-        self._waiting: deque[_Incoming] = deque()
+        self._waiting: deque[Incoming] = deque()
         """Requests behind the one that is being answered."""
-        self._active: _Incoming | None = None
+        self._active: Incoming | None = None
         self._exchange: Exchange | None = None
         self._bad: tuple[int, str] | None = None
         """What came after the last request is none; the answer when its turn has come."""
@@ -225,7 +201,12 @@ class ClientConnection(asyncio.Protocol):
         if self._repeating:
             return
         self._in_head = False
-        incoming = self._arriving = self._read_head()
+        incoming = self._arriving = read_head(self._parser, self._url, self._headers, self._read_ns, self._peer)
+        limit = self._relay.config.max_head_bytes
+        # What has been read holds the head, and perhaps more.
+        if self._head_bytes + self._read_bytes > limit and incoming.head_bytes() > limit:
+            incoming.refusal = (431, "the request's head is too large")
+        self._missing = incoming.length
         self._waiting.append(incoming)
         self._head_bytes = 0
         if self._parser.should_upgrade() and incoming.refusal is None:
@@ -289,67 +270,6 @@ class ClientConnection(asyncio.Protocol):
         self._empty_bytes += size
         if self._empty_bytes > self._relay.config.max_head_bytes:
             self._bad = (400, "too many bytes without a body")
-
-    def _read_head(self) -> _Incoming:
-        """The request whose head has been read, and whether it can be one."""
-        parser = self._parser
-        method: bytes = parser.get_method()
-        version: str = parser.get_http_version()
-        url = self._url
-        refusal: tuple[int, str] | None = None
-        if not url.startswith(b"/"):
-            url, refusal = self._other_form(method, url)
-        path, _, query = url.partition(b"?")
-        hosts = 0
-        length: int | None = None
-        chunked = continues = False
-        for name, value in self._headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                chunked = True
-                if value.lower() != b"chunked":
-                    refusal = (501, "the only transfer coding of a request is chunked")
-                elif version == "1.0":
-                    refusal = (400, "HTTP/1.0 has no transfer codings")
-            elif name == b"expect":
-                continues = value.lower() == b"100-continue"
-        self._missing = length or 0
-        framing = (length, chunked)
-        head = RequestHead(method, path, query, self._headers, self._read_ns, client=self._peer, framing=framing)
-        incoming = _Incoming(head)
-        incoming.continues = continues
-        incoming.http10 = version == "1.0"
-        incoming.keep_alive = parser.should_keep_alive() and not incoming.http10
-        if version not in ("1.0", "1.1"):
-            refusal = (505, f"HTTP/{version} is not spoken here")
-        elif hosts > 1 or (not hosts and not incoming.http10):
-            refusal = (400, "a request has one Host field")
-        elif b"#" in url:
-            refusal = (400, "invalid request target")
-        # What has been read holds the head, and perhaps more.
-        limit = self._relay.config.max_head_bytes
-        if self._head_bytes + self._read_bytes > limit and limit < len(self._url) + sum(
-            len(name) + len(value) + 4 for name, value in self._headers
-        ):
-            refusal = (431, "the request's head is too large")
-        incoming.refusal = refusal
-        return incoming
-
-    def _other_form(self, method: bytes, url: bytes) -> tuple[bytes, tuple[int, str] | None]:
-        """A target that is no path: of a client that takes us for a forward proxy, which we are not."""
-        if method == b"CONNECT":
-            return b"/", (405, "this is no forward proxy")
-        scheme, found, rest = url.partition(b"://")
-        if not found or scheme.lower() not in (b"http", b"https"):
-            return b"/", (400, "invalid request target")
-        # Its authority stands for the Host field (RFC 9112 3.2.2), and only for that.
-        authority, slash, path = rest.partition(b"/")
-        authority, _, query = authority.partition(b"?")
-        self._headers = [(b"host", authority), *(pair for pair in self._headers if pair[0] != b"host")]
-        return (slash + path if slash else b"/?" + query if query else b"/"), None
 
     def _read_body(self) -> None:
         """Go on behind the head of a request that asked for another protocol: with a parser that was not asked."""
@@ -423,7 +343,7 @@ class ClientConnection(asyncio.Protocol):
         except Exception:
             self._bug()
 
-    def _feed(self, exchange: Exchange, active: _Incoming) -> None:
+    def _feed(self, exchange: Exchange, active: Incoming) -> None:
         try:
             exchange.feed(active.take(), active.complete)
         except Exception:
@@ -556,7 +476,7 @@ class ClientConnection(asyncio.Protocol):
         self._relay.errors[f"refused_{status}"] += 1
         self._bad = None
         self._waiting.clear()
-        self._active = self._active or _Incoming(RequestHead(b"", b"", b"", [], 0))
+        self._active = self._active or Incoming(RequestHead(b"", b"", b"", [], 0))
         # Whatever follows it is not looked at.
         self._active.complete = False
         body = dialects.plain_error_body(status, f"otel-agentperf: {why}")

@@ -1,17 +1,19 @@
 """The relay of one process: what its exchanges share, and what it has counted."""
 
+import os
 from collections import Counter
 from hashlib import blake2b
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from otel_agentperf.http1 import Client
 from otel_agentperf_proxy import asgi
 from otel_agentperf_proxy.asgi import Receive, Scope, Send
 from otel_agentperf_proxy.channel import Sink
 from otel_agentperf_proxy.config import ProxyConfig
-from otel_agentperf_proxy.exchange import RandomBytes
 from otel_agentperf_proxy.routes import Routes, Upstream
+
+_RANDOM_BYTES: Final = 4096
 
 
 class Relay:
@@ -65,3 +67,20 @@ class Relay:
     async def aclose(self) -> None:
         """Close the connections to the upstreams."""
         await self.client.aclose()
+
+
+class RandomBytes:
+    """Random bytes, some thousand per system call."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._at = 0
+
+    def __call__(self, size: int) -> bytes:
+        """So many, never given before."""
+        at = self._at
+        if at + size > len(self._bytes):
+            self._bytes = os.urandom(_RANDOM_BYTES)
+            at = 0
+        self._at = at + size
+        return self._bytes[at : at + size]

@@ -234,7 +234,7 @@ async def test_a_client_that_does_not_read_is_not_buffered_without_bound(bench):
 
 
 async def test_a_bug_in_the_observation_does_not_alter_the_exchange(bench, monkeypatch, caplog):
-    from otel_agentperf_proxy import exchange as module
+    from otel_agentperf_proxy import observed as module
 
     async def script(peer):
         await peer.request()
