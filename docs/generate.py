@@ -183,7 +183,8 @@ def configuration() -> str:
         "",
         "Keys of the TOML file that `otel-agentperf proxy --config FILE` reads, and of `ProxyConfig` for applications "
         "that mount the proxy. `-` and `_` are the same in a file. Each key is also a variable, as "
-        "`OTEL_AGENTPERF_WORKERS` (`OTEL_AGENTPERF_UPSTREAMS` is JSON), and `OTEL_AGENTPERF_CONFIG` names the file. "
+        "`OTEL_AGENTPERF_WORKERS` (`OTEL_AGENTPERF_UPSTREAMS` is JSON, `OTEL_AGENTPERF_SLO` has commas between), and "
+        "`OTEL_AGENTPERF_CONFIG` names the file. "
         "Options win over variables, variables over the file. `otel-agentperf proxy --check-config` prints what is in "
         "effect.",
         "",
@@ -246,7 +247,7 @@ def _type(hint: Any) -> str:
     if hint in names:
         return names[hint]
     if get_origin(hint) is tuple:
-        return "tables"
+        return "strings" if get_args(hint)[0] is str else "tables"
     return " or ".join(f'`"{value}"`' for value in get_args(hint))
 
 

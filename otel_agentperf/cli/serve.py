@@ -56,6 +56,26 @@ def proxy(
         str | None,
         typer.Option(metavar="http/protobuf|grpc", help="[default: by variable, else by port: 4317 is grpc]"),
     ] = None,
+    otlp_logs: Annotated[
+        bool,
+        typer.Option("--otlp-logs", help="Export the proxy's own log by OTLP, too, and a record of each failed call."),
+    ] = False,
+    slo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="POLICY:TIER", help="Judge turns by this SLO tier, for the metrics; can be repeated."),
+    ] = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option(metavar="AGENTS", help="Agents that the deployment holds, for the metric of its headroom."),
+    ] = None,
+    metric_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="both|new|old",
+            help="Generation of the GenAI conventions that metrics are named by. [default: by "
+            "OTEL_SEMCONV_STABILITY_OPT_IN, else both]",
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Relay processes. [default: 1]")] = None,
     capture: Annotated[
         str | None,
@@ -68,10 +88,21 @@ def proxy(
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="gen_ai.provider.name of the spans. [default: by dialect]")
     ] = None,
+    salt_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Key of all hashes, hex digits: one for all proxies of a fleet, so that their calls are joined into "
+            "trajectories. [default: the store's own]",
+        ),
+    ] = None,
     ask_usage: Annotated[
         bool,
         typer.Option("--ask-usage", help="Ask servers for token counts where clients do not, and hide the answer."),
     ] = False,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="text|json", help="Of the proxy's own log on standard error. [default: text]")
+    ] = None,
     access_log: Annotated[
         str | None, typer.Option(metavar="json|none", help="Log each exchange on standard error. [default: none]")
     ] = None,
@@ -137,8 +168,9 @@ def proxy(
 
     from otel_agentperf.processes import listen as listen_on
     from otel_agentperf_proxy.config import load, unknown_variables
-    from otel_agentperf_proxy.export import find_target
     from otel_agentperf_proxy.listener import server_tls
+    from otel_agentperf_proxy.observing import read_salt
+    from otel_agentperf_proxy.otlp import Signal, find_target
     from otel_agentperf_proxy.routes import Routes
     from otel_agentperf_proxy.server import run
 
@@ -151,9 +183,13 @@ def proxy(
         "store_max_age_s": store_max_age,
         "otlp_endpoint": otlp_endpoint,
         "otlp_protocol": otlp_protocol,
+        "capacity": capacity,
+        "metric_names": metric_names,
         "workers": workers,
         "capture": capture,
         "provider": provider,
+        "salt_file": salt_file,
+        "log_format": log_format,
         "access_log": access_log,
         "connect_timeout_s": connect_timeout,
         "response_timeout_s": response_timeout,
@@ -170,6 +206,10 @@ def proxy(
     options = {name: value for name, value in told.items() if value is not None}
     if no_store:
         options["store"] = None
+    if otlp_logs:
+        options["otlp_logs"] = True
+    if slo:
+        options["slo"] = slo
     if ask_usage:
         options["ask_usage"] = True
     if preserve_host:
@@ -179,10 +219,13 @@ def proxy(
     if no_observe:
         options["observe"] = False
     effective = load(config, options, os.environ)
-    find_target(effective)
+    for signal in Signal:
+        find_target(effective, signal)
     # What is in files is found out here, not by the relays one by one.
     Routes(effective)
     server_tls(effective)
+    if effective.salt_file:
+        read_salt(Path(effective.salt_file))
     addresses = [parse_address(address) for address in (effective.listen, effective.admin)]
     if check_config:
         for name in unknown_variables(os.environ):

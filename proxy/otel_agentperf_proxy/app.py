@@ -14,6 +14,7 @@ from typing import Any, Literal
 from otel_agentperf_proxy.asgi import Receive, Scope, Send
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import TaskOutcome
+from otel_agentperf_proxy.metrics.prometheus import exposition
 from otel_agentperf_proxy.observing import LocalObserver, with_salt
 from otel_agentperf_proxy.relay import Relay
 
@@ -72,6 +73,15 @@ class ProxyApp:
             return {}
         relay, observer = self._running
         return {"relay": relay.stats(), "observer": await observer.stats()}
+
+    async def metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """The observer's metrics for Prometheus, to be served by the host: the text, and its content type.
+
+        Args:
+            accept: the field of the request; OpenMetrics, with exemplars, where it asks for that.
+        """
+        families = await self._running[1].metrics() if self._running is not None else None
+        return exposition(families or [], accept)
 
     async def tell_outcome(
         self, trajectory_id: str, outcome: Literal["success", "failure"], *, score: float | None = None

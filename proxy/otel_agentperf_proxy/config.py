@@ -10,6 +10,7 @@ import msgspec
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf.http1 import Origin
+from otel_agentperf_proxy.metrics.slo import judges
 
 MIB = 1024 * 1024
 
@@ -77,14 +78,32 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where spans are exported to; else the standard OTEL_EXPORTER_OTLP_* variables decide."""
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
     """Protocol of the export; else OTEL_EXPORTER_OTLP_PROTOCOL, else guessed from the port (4317 is gRPC)."""
+    otlp_logs: bool = False
+    """Export the proxy's own log by OTLP too, and a record for each exchange that failed; so does
+    OTEL_LOGS_EXPORTER=otlp."""
+    metric_names: Literal["both", "new", "old"] | None = None
+    """Generation of the GenAI conventions that metrics are named by; None: `new` where OTEL_SEMCONV_STABILITY_OPT_IN
+    says gen_ai_latest_experimental, else `both`."""
+    slo: tuple[str, ...] = ()
+    """SLO tiers that turns are judged by for the metrics, as `aa-agentperf:gpt-oss-120b#1` or `targets.toml:chat`. A
+    tier judges every model; the tiers of a whole policy (`aa-agentperf`) the models they were made for."""
+    capacity: int | None = None
+    """Agents that the deployment holds, for the metric of its headroom."""
     capture: Literal["none", "shape", "content"] = "none"
     """What of prompts and completions goes into the spans: nothing, for each message its role, size and salted hash, or
     all of it."""
+    link_keys: bool = True
+    """Give call spans salted hashes by which the calls of several proxies, or of a proxy before and after a restart, are
+    joined into trajectories (`agentperf.link.keys`)."""
+    salt_file: str | None = None
+    """File with the key of all hashes, at least 32 hex digits; one for all proxies of a fleet. Else the store's own."""
     provider: str | None = None
     """Value of `gen_ai.provider.name`; else the dialect's."""
     ask_usage: bool = False
     """Ask servers for the token counts of streamed chat completions (`stream_options.include_usage`) where the client
     does not speak of them, and hide the chunk that brings them. Such requests are held until they are complete."""
+    log_format: Literal["text", "json"] = "text"
+    """Of the proxy's own log on standard error."""
     access_log: Literal["none", "json"] = "none"
     """`json`: a line on standard error for each exchange that ended. No queries, no credentials."""
     preserve_host: bool = False
@@ -115,7 +134,7 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     observe: bool = True
     """Without, bytes pass and nothing is observed: no spans, no trace context added. Tells the cost of observing."""
     salt: str = ""
-    """Hex key of the hashes of credentials; set by the supervisor from the store."""
+    """Hex key of all hashes; set from `salt_file`, else from the store."""
 
     def check(self) -> None:
         """Raise UsageError for values that cannot work."""
@@ -129,6 +148,7 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise UsageError(f"the path of an upstream begins with a slash, unlike {table.path!r}")
             if table.strip_path and table.path is None:
                 raise UsageError(f"strip_path without path: there is nothing to take off for {table.url}")
+        judges(self.slo)
         if self.access_log != "none" and not self.observe:
             raise UsageError("access_log needs observe: the observer writes it")
         if self.tls_key and not self.tls_cert:
@@ -189,7 +209,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The keys that variables set; an empty variable sets none. `upstreams` is JSON."""
+    """The keys that variables set; an empty variable sets none. `upstreams` is JSON, `slo` has commas."""
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(ProxyConfig):
         name = ENVIRONMENT_PREFIX + field.name.upper()
@@ -197,7 +217,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not text:
             continue
         try:
-            if field.name == "upstreams":
+            if field.name == "slo":
+                values[field.name] = tuple([name.strip() for name in text.split(",") if name.strip()])
+            elif field.name == "upstreams":
                 values[field.name] = msgspec.to_builtins(msgspec.json.decode(text, type=field.type))
             else:
                 values[field.name] = msgspec.convert(text, field.type, strict=False)

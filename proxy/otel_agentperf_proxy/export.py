@@ -1,4 +1,4 @@
-"""OTLP export: the official exporters behind a batch processor, on only when an endpoint is configured.
+"""The export of spans by OTLP: the official exporter behind a batch processor, on only when an endpoint is configured.
 
 The standard OTEL_* variables are the SDK's to read. Whatever a collector does, nothing here blocks: the queue is
 bounded, what does not fit is dropped and counted, and the end of the process waits a few seconds at most.
@@ -9,36 +9,23 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import xxhash
 from opentelemetry.sdk.environment_variables import (
     OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
     OTEL_BSP_MAX_QUEUE_SIZE,
-    OTEL_EXPORTER_OTLP_ENDPOINT,
-    OTEL_EXPORTER_OTLP_PROTOCOL,
-    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
-    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-    OTEL_SDK_DISABLED,
 )
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from otel_agentperf.errors import UsageError
 from otel_agentperf_proxy.config import ProxyConfig
+from otel_agentperf_proxy.otlp import GRPC, TRACES_PATH, Overhearing, Signal, create_exporter, find_target
 
-OTEL_TRACES_EXPORTER: Final = "OTEL_TRACES_EXPORTER"
-"""Standard, but no constant of the SDK."""
-
-HTTP: Final = "http/protobuf"
-GRPC: Final = "grpc"
-GRPC_PORT: Final = 4317
-TRACES_PATH: Final = "/v1/traces"
+__all__ = ["GRPC", "TRACES_PATH", "Export", "create_export", "find_target"]
 
 DEFAULT_QUEUE: Final = 8192
 """Spans that may wait for export, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2048 are one busy second."""
@@ -46,121 +33,42 @@ DEFAULT_QUEUE: Final = 8192
 WARN_S: Final = 60.0
 """How often an export that is behind says so: against a dead collector the queue is full every other moment."""
 
-_EXPORTER_LOGGERS: Final = (
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "opentelemetry.exporter.otlp.proto.grpc.exporter",
-)
-
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where spans are exported to, and how."""
-
-    endpoint: str
-    protocol: str
-    configured: bool
-    """Named by the configuration; else the SDK reads it from its variables again, with all that belongs to it."""
-
-    @property
-    def address(self) -> str:
-        """Host and port, without what may be secret in a URL."""
-        url = urlsplit(self.endpoint if "://" in self.endpoint else f"//{self.endpoint}")
-        return f"{url.hostname}:{url.port}" if url.port else str(url.hostname)
-
-
-def find_target(config: ProxyConfig) -> Target | None:
-    """The export that the configuration and the environment ask for; None when they ask for none.
-
-    Raises:
-        UsageError: the endpoint or the protocol cannot be used.
-    """
-    if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
-        return None
-    exporters = {name.strip() for name in os.environ.get(OTEL_TRACES_EXPORTER, "otlp").split(",")}
-    if config.otlp_endpoint is None and "otlp" not in exporters:
-        return None
-    told = config.otlp_endpoint or _environment(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT)
-    if told is None:
-        return None
-    url = urlsplit(told if "://" in told else f"//{told}")
-    try:
-        port = url.port
-    except ValueError:
-        port = None
-    protocol = (
-        config.otlp_protocol
-        or _environment(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL)
-        or (GRPC if port == GRPC_PORT else HTTP)
-    )
-    if protocol not in (HTTP, GRPC):
-        raise UsageError(f"the OTLP protocol {protocol!r} is not supported: use {HTTP} or {GRPC}")
-    # For gRPC a bare host and port is common in the environment.
-    schemes = ("http", "https", "") if protocol == GRPC and config.otlp_endpoint is None else ("http", "https")
-    if url.scheme not in schemes or not url.hostname:
-        raise UsageError(f"the OTLP endpoint must be a URL such as http://127.0.0.1:4318, not {told!r}")
-    return Target(told, protocol, configured=config.otlp_endpoint is not None)
-
-
 def create_export(config: ProxyConfig) -> "Export | None":
-    """Start the export of `find_target`. Raises UsageError as that does."""
+    """Start the export of spans that is asked for. Raises UsageError as `find_target` does."""
     target = find_target(config)
-    return Export(_exporter(target), endpoint=target.address) if target is not None else None
-
-
-def _environment(*names: str) -> str | None:
-    return next((value for name in names if (value := os.environ.get(name, "").strip())), None)
-
-
-def _exporter(target: Target) -> SpanExporter:
-    """The official exporter."""
-    endpoint = target.endpoint if target.configured else None
-    if target.protocol == GRPC:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GRPCExporter
-
-        return GRPCExporter(endpoint=endpoint)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HTTPExporter
-
-    if endpoint is not None and not endpoint.rstrip("/").endswith(TRACES_PATH):
-        endpoint = endpoint.rstrip("/") + TRACES_PATH
-    return HTTPExporter(endpoint=endpoint)
+    return Export(create_exporter(target), endpoint=target.address) if target is not None else None
 
 
 class _Counted(SpanExporter):
-    """Counts what an exporter does, and says once when it begins to fail and once when it works again.
-
-    The exporters log every failed attempt; while ours exports, that goes into the one warning instead.
-    """
+    """Counts what an exporter does, and says once when it begins to fail and once when it works again."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter = exporter
         self._endpoint = endpoint
-        self._mine = threading.local()
-        self._reason = ""
+        self._overhearing = Overhearing(Signal.TRACES)
         self._failing = self._closed = False
         self.taken = 0
         """Spans that left the queue."""
         self.exported = 0
         self.failed = 0
-        for name in _EXPORTER_LOGGERS:
-            logging.getLogger(name).addFilter(self._overhear)
 
     @property
     def failing(self) -> str | None:
         """Why the last batch could not be exported."""
-        return self._reason if self._failing else None
+        return self._overhearing.reason if self._failing else None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
-        self._mine.exporting = True
+        overhearing = self._overhearing
         try:
-            result = self._exporter.export(spans)
+            with overhearing.listen():
+                result = self._exporter.export(spans)
         except Exception as exc:
-            self._reason = f"{type(exc).__name__}: {exc}"
+            overhearing.reason = f"{type(exc).__name__}: {exc}"
             result = SpanExportResult.FAILURE
-        finally:
-            self._mine.exporting = False
         if result is SpanExportResult.SUCCESS:
             self.exported += len(spans)
             if self._failing:
@@ -169,7 +77,7 @@ class _Counted(SpanExporter):
         else:
             self.failed += len(spans)
             if not self._failing:
-                logger.warning("cannot export to %s: %s; the store keeps all spans", self._endpoint, self._reason)
+                logger.warning("cannot export to %s: %s; the store keeps all spans", self._endpoint, overhearing.reason)
             self._failing = True
         return result
 
@@ -180,17 +88,10 @@ class _Counted(SpanExporter):
 
     def release(self) -> None:
         """No export is under way any more."""
-        for name in _EXPORTER_LOGGERS:
-            logging.getLogger(name).removeFilter(self._overhear)
+        self._overhearing.release()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         return self._exporter.force_flush(timeout_millis)
-
-    def _overhear(self, record: logging.LogRecord) -> bool:
-        if not getattr(self._mine, "exporting", False):
-            return True
-        self._reason = record.getMessage()
-        return False
 
 
 class Export:

@@ -37,9 +37,17 @@ class Kind(IntEnum):
     """Concerns no call, and needs no greeting; answered with TAKEN when it is in the store."""
     BATCH = 9
     """Short frames in one: MessagePack of their list."""
+    METRICS = 10
+    """Asks for the observer's metrics, without a payload. Concerns no call, needs no greeting; answered with
+    ALL_METRICS."""
+    PROCESSES = 11
+    """What the supervisor tells of the processes: MessagePack of metric families. Concerns no call, needs no greeting;
+    answered with TAKEN."""
     RUN_TRACE = 100
     TAKEN = 101
     """No payload."""
+    ALL_METRICS = 102
+    """MessagePack of metric families."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):

@@ -12,6 +12,7 @@ from typing import Final, Protocol, cast
 import msgspec
 
 from otel_agentperf_proxy.frames import Frame, FrameDecoder, Hello, Kind, RunTrace, encode, encode_record
+from otel_agentperf_proxy.metrics.series import Family
 
 HOLD_TICK_S: Final = 0.005
 """How often to tick while a call waits for its place."""
@@ -22,7 +23,11 @@ DRAIN_S: Final = 4.0
 TRACES_BYTES: Final = 4 * 1024 * 1024
 """Traces of runs that may wait for a relay that does not read; it does without those above."""
 
+_OF_NO_CALL: Final = frozenset((Kind.TASK_OUTCOME, Kind.METRICS, Kind.PROCESSES))
+
 _decode_hello = msgspec.msgpack.Decoder(Hello).decode
+_encode_families = msgspec.msgpack.Encoder().encode
+_decode_families = msgspec.msgpack.Decoder(list[Family]).decode
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +45,8 @@ class Fed(Protocol):
     def tick(self, now_ns: int) -> None: ...
     def close(self) -> None: ...
     def run_traces(self) -> list[RunTrace]: ...
+    def metrics(self) -> list[Family]: ...
+    def take_processes(self, processes: list[Family]) -> None: ...
 
 
 class Intake:
@@ -122,9 +129,8 @@ class _Connection(asyncio.Protocol):
         held = observer.holds
         try:
             for frame in self._decoder.feed(data):
-                if frame.kind == Kind.TASK_OUTCOME:
-                    observer.feed("", frame)
-                    self._send(Kind.TAKEN)
+                if frame.kind in _OF_NO_CALL:
+                    self._answer(observer, frame)
                     continue
                 if self.worker is None or frame.kind == Kind.HELLO:
                     self._greet(frame)
@@ -135,6 +141,17 @@ class _Connection(asyncio.Protocol):
                 self._transport.abort()
         if observer.holds and not held:
             self._intake.hurry()
+
+    def _answer(self, observer: Fed, frame: Frame) -> None:
+        """Take what is told, and answer what is asked, by others than relays."""
+        if frame.kind == Kind.METRICS:
+            self._send(Kind.ALL_METRICS, _encode_families(observer.metrics()))
+            return
+        if frame.kind == Kind.PROCESSES:
+            observer.take_processes(_decode_families(frame.payload))
+        else:
+            observer.feed("", frame)
+        self._send(Kind.TAKEN)
 
     def tell(self, record: RunTrace) -> None:
         """Send the trace of a run."""

@@ -21,6 +21,7 @@ from otel_agentperf_proxy.dialects import MessageCache
 from otel_agentperf_proxy.frames import End, Frame, Hello, Kind, Open, RunTrace, TaskOutcome
 from otel_agentperf_proxy.intake import run_observer
 from otel_agentperf_proxy.journal import Journal
+from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.outlet import Failures, Outlet
 from otel_agentperf_proxy.trajectory import Linker, Run
 from otel_agentperf_proxy.tunnel import dialect_of
@@ -151,6 +152,8 @@ class Observer:
             self._journal_ns = now_ns
             self._remember()
         self._outlet.tick()
+        if self._outlet.meter.is_due(now_ns):
+            self._guarded("metrics", self._export_metrics)
 
     def flush(self) -> None:
         """Write the spans that wait, and before them what they count."""
@@ -165,6 +168,7 @@ class Observer:
             for number, call in tuple(relay.calls.items()):
                 self._lose(relay, number, call)
         self._guarded("expire", self._close_all)
+        self._guarded("metrics", self._export_metrics)
         self._closed = True
         self._outlet.close()
         if self._journal is not None:
@@ -178,6 +182,16 @@ class Observer:
     def run_traces(self) -> list[RunTrace]:
         """The traces of all open runs with an explicit identity, for a relay that is new."""
         return [RunTrace(key, trace_id) for key, trace_id in self._run_traces.items()]
+
+    def metrics(self) -> list[Family]:
+        """What was counted, and what there is now, by the instruments of `otel_agentperf.instruments`."""
+        calls = [call for relay in self._relays.values() for call in relay.calls.values()]
+        inflight = [call.request.model for call in calls if call.request is not None]
+        return self._outlet.meter.families(self.stats(), self._linker.active(), inflight)
+
+    def take_processes(self, processes: list[Family]) -> None:
+        """What the supervisor tells of the relays and of itself, for the export of metrics."""
+        self._outlet.meter.told(processes)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start, and the present state; JSON.
@@ -357,6 +371,7 @@ class Observer:
             client=header(opened.headers, b"user-agent") or "",
         )
         call.placement = placement
+        self._guarded("metrics", self._outlet.meter.placed, placement, request.model, call.t0_ns)
         run = placement.run
         if opened.parent_span_id is not None and not opened.sampled and placement.opened_run:
             self._outlet.unsampled_runs.add(run.run_id)
@@ -413,6 +428,10 @@ class Observer:
         memos = self._linker.take_memos(self._clock.unix_ns)
         if self._journal is not None:
             self._journal.append(memos)
+
+    def _export_metrics(self) -> None:
+        if self._outlet.meter.is_exporting:
+            self._outlet.meter.export(self.metrics())
 
     def _close_all(self) -> None:
         self._close_runs(self._linker.close_all())

@@ -21,6 +21,7 @@ from otel_agentperf.processes import BACKLOG, ChildProcess, Control
 from otel_agentperf_proxy.channel import Channel, InlineChannel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import HEADER, Frame, Kind, TaskOutcome, encode, encode_record
+from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.observer import Observer, run_observer
 from otel_agentperf_proxy.store import prepare
 
@@ -29,6 +30,9 @@ STOP_S: Final = 15.0
 
 TELL_S: Final = 5.0
 """Time that it gets to take an outcome: enough for one that is restarted."""
+
+METRICS_S: Final = 2.0
+"""Time that it gets to tell its metrics."""
 
 STEADY_S: Final = 10.0
 """An observer that lived longer than this is restarted at once when it dies."""
@@ -42,6 +46,8 @@ TICK_S: Final = 0.25
 logger = logging.getLogger(__name__)
 
 _instances = itertools.count()
+
+_decode_families = msgspec.msgpack.Decoder(list[Family]).decode
 
 
 def with_salt(config: ProxyConfig) -> ProxyConfig:
@@ -73,7 +79,9 @@ def read_salt(path: Path) -> str:
         raise UsageError(f"cannot read the salt file {path}: {(exc.strerror or str(exc)).lower()}") from exc
     except ValueError:
         pass
-    raise UsageError(f"{path} is no salt file: it holds at least {2 * MIN_SALT_BYTES} hex digits (openssl rand -hex 32)")
+    raise UsageError(
+        f"{path} is no salt file: it holds at least {2 * MIN_SALT_BYTES} hex digits (openssl rand -hex 32)"
+    )
 
 
 class ObserverProcess:
@@ -113,19 +121,16 @@ class ObserverProcess:
 
     async def tell(self, told: TaskOutcome) -> bool:
         """Tell it the outcome of a task; whether it took it."""
-        frame = encode(Kind.TASK_OUTCOME, 0, monotonic_ns(), encode_record(told))
-        writer = None
-        try:
-            async with asyncio.timeout(TELL_S):
-                reader, writer = await asyncio.open_unix_connection(self.path)
-                writer.write(frame)
-                _, kind, _, _ = HEADER.unpack(await reader.readexactly(HEADER.size))
-                return bool(kind == Kind.TAKEN)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            return False
-        finally:
-            if writer is not None:
-                writer.close()
+        return await self._say(Kind.TASK_OUTCOME, encode_record(told), TELL_S) is not None
+
+    async def tell_processes(self, families: list[Family]) -> bool:
+        """Tell it what the processes tell of themselves, for the export of metrics; whether it took it."""
+        return await self._say(Kind.PROCESSES, encode_record(families), METRICS_S) is not None
+
+    async def metrics(self) -> list[Family] | None:
+        """What it has counted, and what there is now; None when it does not answer."""
+        answer = await self._say(Kind.METRICS, b"", METRICS_S)
+        return _decode_families(answer) if answer is not None else None
 
     async def stop(self) -> None:
         """Let it write and export what it has, and end."""
@@ -141,6 +146,21 @@ class ObserverProcess:
             self._child.close()
         self._socket.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _say(self, kind: Kind, payload: bytes, timeout_s: float) -> bytes | None:
+        """Send a frame by a connection of its own; the payload of the answer, None when there is none."""
+        writer = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_unix_connection(self.path)
+                writer.write(encode(kind, 0, monotonic_ns(), payload))
+                length, _, _, _ = HEADER.unpack(await reader.readexactly(HEADER.size))
+                return await reader.readexactly(length)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return None
+        finally:
+            if writer is not None:
+                writer.close()
 
     def _spawn(self) -> None:
         self._child = ChildProcess("otel_agentperf_proxy.observing:observer_child", self._payload, [self._socket])
@@ -224,6 +244,12 @@ class LocalObserver:
             self.observer.feed("", Frame(Kind.TASK_OUTCOME, 0, monotonic_ns(), encode_record(told)))
             return True
         return self._process is not None and await self._process.tell(told)
+
+    async def metrics(self) -> list[Family] | None:
+        """What the observer has counted, and what there is now; None when it does not answer."""
+        if self.observer is not None:
+            return self.observer.metrics()
+        return await self._process.metrics() if self._process is not None else None
 
     async def stats(self) -> dict[str, Any] | None:
         """The observer's own figures; None when it does not answer."""

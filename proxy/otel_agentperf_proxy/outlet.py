@@ -15,6 +15,7 @@ from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import create_export
 from otel_agentperf_proxy.frames import End, TaskOutcome
+from otel_agentperf_proxy.metrics.meter import Meter
 from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.shape import shape_key
 from otel_agentperf_proxy.spans import Spans
@@ -71,9 +72,16 @@ class Outlet:
         self._failures = failures
         self._before_write = before_write
         self._flush_ns = round(config.flush_interval_s * 1e9)
-        self._spans = Spans(resource(), clock, provider=config.provider, shape_key=shape_key(config))
+        of_proxy = resource()
+        self._spans = Spans(
+            of_proxy,
+            clock,
+            provider=config.provider,
+            shape_key=shape_key(config),
+        )
         self._store = _open_store(config) if config.store else None
         self._export = create_export(config)
+        self.meter = Meter(config, of_proxy)
         self._access_log = AccessLog() if config.access_log == "json" else None
         self._made = 0
         self._pending: list[ReadableSpan] = []
@@ -89,14 +97,15 @@ class Outlet:
     def orphan(self, end: End, end_ns: int) -> None:
         """An exchange ended of which nothing else is known."""
         self._failures.guarded("span", lambda: self._emit(self._spans.orphan(end, end_ns), sampled=True))
+        self.meter.orphan()
 
     def tool(self, tool: ToolSpan) -> None:
         """A tool's execution ended."""
-        self._failures.guarded("span", lambda: self._emit(self._spans.tool(tool), sampled=self._run_sampled(tool.run)))
+        self._failures.guarded("span", self._tool, tool)
 
     def run(self, run: Run) -> None:
         """A run ended."""
-        self._failures.guarded("span", lambda: self._emit(self._spans.run(run), sampled=self._run_sampled(run)))
+        self._failures.guarded("span", self._run, run)
         self.unsampled_runs.discard(run.run_id)
 
     def outcome(self, told: TaskOutcome, time_ns: int) -> None:
@@ -124,7 +133,13 @@ class Outlet:
     def close(self) -> None:
         """Write and export everything. Takes seconds at most."""
         self.flush()
-        for kind, part in (("store", self._store), ("export", self._export), ("access log", self._access_log)):
+        parts = (
+            ("store", self._store),
+            ("metrics", self.meter),
+            ("export", self._export),
+            ("access log", self._access_log),
+        )
+        for kind, part in parts:
             if part is not None:
                 self._failures.guarded(kind, part.close)
 
@@ -134,11 +149,29 @@ class Outlet:
             "spans": self._made,
             "store": self._store.stats() if self._store is not None else None,
             "export": self._export.stats() if self._export is not None else None,
+            "metrics": self.meter.stats(),
+            "logs": None,
             "access_log": self._access_log.stats() if self._access_log is not None else None,
         }
 
     def _call(self, call: Call) -> None:
-        self._emit(self._spans.call(call), sampled=self._call_sampled(call))
+        span, sampled = self._spans.call(call), self._call_sampled(call)
+        self._emit(span, sampled=sampled)
+        self.meter.call(call, span, traceable=self._is_traceable(sampled))
+
+    def _tool(self, tool: ToolSpan) -> None:
+        span, sampled = self._spans.tool(tool), self._run_sampled(tool.run)
+        self._emit(span, sampled=sampled)
+        self.meter.tool(tool, span, traceable=self._is_traceable(sampled))
+
+    def _run(self, run: Run) -> None:
+        span, sampled = self._spans.run(run), self._run_sampled(run)
+        self._emit(span, sampled=sampled)
+        self.meter.run(run, span, traceable=self._is_traceable(sampled))
+
+    def _is_traceable(self, sampled: bool) -> bool:
+        """Whether a span can be looked up where its trace would be looked for."""
+        return sampled if self._export is not None else self._store is not None
 
     def _log(self, call: Call) -> None:
         assert self._access_log is not None

@@ -22,10 +22,13 @@ from otel_agentperf.processes import ChildProcess, Control, address_of
 from otel_agentperf_proxy.admin import State, create_admin
 from otel_agentperf_proxy.channel import Channel, Nowhere
 from otel_agentperf_proxy.config import ProxyConfig
-from otel_agentperf_proxy.export import find_target
 from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.listener import Listener
+from otel_agentperf_proxy.metrics.families import of_processes
+from otel_agentperf_proxy.metrics.push import interval_ns
+from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
+from otel_agentperf_proxy.otlp import Signal, find_target
 from otel_agentperf_proxy.relay import Relay
 
 KEEP_ALIVE_S: Final = 75
@@ -36,6 +39,10 @@ CUT_S: Final = 5.0
 
 STEADY_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 5.0
+
+SHORTEST_TELL_S: Final = 0.1
+LONGEST_TELL_S: Final = 10.0
+"""How often the observer is told of the other processes."""
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +132,7 @@ class Supervisor:
         self._listening = listening
         self._relays: list[ChildProcess | None] = [None] * config.workers
         self._watchers: list[asyncio.Task[None]] = []
+        self._tells_metrics = config.observe and find_target(config, Signal.METRICS) is not None
         self._payload = {"config": msgspec.to_builtins(config), "observer": self.observer.path}
 
     async def start(self) -> None:
@@ -133,6 +141,8 @@ class Supervisor:
             self.observer.start()
         loop = asyncio.get_running_loop()
         self._watchers = [loop.create_task(self._keep_alive(index)) for index in range(len(self._relays))]
+        if self._tells_metrics:
+            self._watchers.append(loop.create_task(self._tell_processes()))
         await asyncio.sleep(0)
         await asyncio.gather(*(relay.ready() for relay in self._relays if relay is not None))
         self.state = State.READY
@@ -142,6 +152,9 @@ class Supervisor:
         self.state = State.STOPPING
         for watcher in self._watchers:
             watcher.cancel()
+        if self._tells_metrics:
+            # While the relays can still be asked.
+            await self.observer.tell_processes(of_processes(await self.status()))
         relays = [relay for relay in self._relays if relay is not None]
         for relay in relays:
             relay.terminate()
@@ -176,6 +189,21 @@ class Supervisor:
             "relay_restarts": self.relay_restarts,
             "observer": {"pid": self.observer.pid, "restarts": self.observer.restarts, "stats": observer},
         }
+
+    async def metrics(self) -> list[Family]:
+        """All metrics, of the observer too when it answers."""
+        status, own = await asyncio.gather(self.status(), self._observer_metrics())
+        return [*of_processes(status), *own]
+
+    async def _observer_metrics(self) -> list[Family]:
+        return (await self.observer.metrics() or []) if self.config.observe else []
+
+    async def _tell_processes(self) -> None:
+        """Keep the observer, which exports the metrics, told of the other processes."""
+        pause_s = min(max(interval_ns() / 2e9, SHORTEST_TELL_S), LONGEST_TELL_S)
+        while True:
+            await self.observer.tell_processes(of_processes(await self.status()))
+            await asyncio.sleep(pause_s)
 
     async def _relay_status(self, relay: ChildProcess | None) -> dict[str, Any]:
         stats = await relay.ask("stats") if relay is not None else None
@@ -245,7 +273,7 @@ async def run(config: ProxyConfig, sockets: Sequence[socket.socket]) -> None:
     """
     stop, cut = asyncio.Event(), asyncio.Event()
     listening, admin = map(address_of, sockets)
-    target = find_target(config)
+    targets = [target for signal in Signal if (target := find_target(config, signal)) is not None]
 
     def ask_to_stop() -> None:
         if stop.is_set():
@@ -260,8 +288,8 @@ async def run(config: ProxyConfig, sockets: Sequence[socket.socket]) -> None:
         upstreams = ", ".join(filter(None, (*(table.url for table in config.upstreams), config.upstream)))
         logger.info("proxy: listening on %s://%s, upstream %s, %s", scheme, listening, upstreams, store)
         logger.info("proxy: control routes on http://%s", admin)
-        if target is not None:
-            logger.info("proxy: spans go by OTLP (%s) to %s", target.protocol, target.address)
+        for target in targets:
+            logger.info("proxy: %s go by OTLP (%s) to %s", target.signal, target.protocol, target.address)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

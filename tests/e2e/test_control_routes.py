@@ -35,7 +35,7 @@ def test_probes_status_and_metrics(endpoint, start_proxy):
     assert metrics["agentperf_relay_up"] == 2
     assert metrics["agentperf_observer_up"] == 1
     assert metrics["agentperf_channel_frames_dropped_total"] == 0
-    assert metrics["agentperf_proxy_inflight_exchanges"] == 0
+    assert metrics["agentperf_proxy_exchanges_inflight"] == 0
     assert "agentperf_export_spans_exported_total" not in metrics
 
 

@@ -110,7 +110,7 @@ async def test_a_stopped_observer_that_falls_behind(endpoint, start_proxy, clien
         assert dropped["observer"]["stats"] is None
         metrics = proxy.metrics()
         assert "agentperf_observer_up 0.0" in metrics
-        assert 'agentperf_channel_frames_dropped_total{worker="0"} 0.0' not in metrics
+        assert 'agentperf_channel_frames_dropped_total{agentperf_worker="0"} 0.0' not in metrics
     finally:
         os.kill(pid, signal.SIGCONT)
     proxy.wait_until(lambda status: status["relays"][0]["stats"]["channel"]["waiting_bytes"] == 0)

@@ -96,6 +96,13 @@ def test_a_configuration_survives_the_way_to_another_process() -> None:
     assert msgspec.convert(msgspec.to_builtins(config), ProxyConfig) == config
 
 
+def test_tiers_are_told_with_commas_between_and_are_known() -> None:
+    config = load(None, UPSTREAM, {"OTEL_AGENTPERF_SLO": "demo:standard, aa-agentperf:gpt-oss-120b#1"})
+    assert config.slo == ("demo:standard", "aa-agentperf:gpt-oss-120b#1")
+    with pytest.raises(UsageError, match="unknown SLO tier 'nothing:at-all'"):
+        load(None, {**UPSTREAM, "slo": ["nothing:at-all"]})
+
+
 def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, 'upstream = "http://file"\nworkers = 2\nidle-limit-s = 5\ndrain_s = 6\n')
     environment = {
@@ -118,10 +125,13 @@ def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path) -> N
 def test_every_key_has_its_variable(field: msgspec.structs.FieldInfo) -> None:
     texts = {int: "3", float: "2.5", bool: "false", str: "00"}
     text = next((text for kind, text in texts.items() if kind is field.type or kind in get_args(field.type)), None)
-    if text is None:
-        text = '[{"url": "http://h", "path": "/a"}]' if field.name == "upstreams" else get_args(field.type)[-1]
-    if field.name == "otlp_protocol":
-        text = "grpc"
+    told_as = {
+        "otlp_protocol": "grpc",
+        "metric_names": "old",
+        "slo": "demo:standard",
+        "upstreams": '[{"url": "http://h", "path": "/a"}]',
+    }
+    text = told_as.get(field.name) or text or get_args(field.type)[-1]
     environment = {"OTEL_AGENTPERF_UPSTREAM": "http://h", f"OTEL_AGENTPERF_{field.name.upper()}": text}
     if field.name == "upstream":
         text = environment["OTEL_AGENTPERF_UPSTREAM"] = "http://g"

@@ -259,6 +259,10 @@ class Linker:
             "forgotten_tool_calls": state.forgotten_tool_calls,
         }
 
+    def active(self) -> list[Trajectory]:
+        """Trajectories with an open run that has not given its final answer."""
+        return list(self._state.open.values())
+
     def _note_change(self, trajectory: Trajectory) -> None:
         if trajectory.explicit:
             self._changed[trajectory.key] = trajectory

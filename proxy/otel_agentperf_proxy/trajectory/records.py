@@ -161,6 +161,10 @@ class Trajectory:
     """Calls that are placed and not finished, auxiliary ones included."""
     turns_inflight: int = 0
     last_activity_ns: int = 0
+    busy_until_ns: int = 0
+    """Until when its latest turn is known to go on; kept by who counts the time of agents."""
+    model: str = ""
+    """What its latest turn asked for, as it stands on metrics."""
     turn: Turn | None = None
     """The latest turn."""
     chain: bytes = b""
