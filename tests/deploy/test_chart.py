@@ -1,0 +1,97 @@
+"""The Helm chart: linted, rendered, refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from charts import ask, goldens, render, short, values_of, written
+from shipped import CASES, CHART, DASHBOARDS, GOLDEN, needs
+
+from otel_agentperf import __version__
+
+LEAST = values_of(CHART / "ci" / "gateway-values.yaml")
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["appVersion"], chart["version"]) == (__version__, __version__)
+
+
+def test_every_example_has_a_golden_render() -> None:
+    assert sorted(GOLDEN.glob("*.yaml")) == sorted(goldens())
+
+
+@needs("python")
+@pytest.mark.parametrize("case", CASES, ids=short)
+class TestAnExample:
+    def test_helm_finds_nothing_to_say(self, case: Path) -> None:
+        found = ask("lint", values_of(case))["messages"]
+        assert [each for each in found if each["severity"] > 1] == []
+
+    def test_its_golden_render_is_up_to_date(self, case: Path) -> None:
+        path = GOLDEN / f"chart-{short(case)}.yaml"
+        assert written(goldens()[path]()) == path.read_text(), "python tests/deploy/charts.py"
+
+
+@needs("python")
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({}, "config.upstream is required"),
+        ({"config": {"upstream": "vllm:8000"}}, "/config/upstream"),
+        ({"config": {**LEAST["config"], "listen": "0.0.0.0:1"}}, "/config/listen"),
+        ({**LEAST, "replica": 2}, "'replica' not allowed"),
+        ({**LEAST, "mode": "daemon"}, "/mode"),
+        ({**LEAST, "mode": "sidecar"}, "/sidecar/containers"),
+        ({**LEAST, "image": {"digest": "sha256:12"}}, "/image/digest"),
+        ({**LEAST, "store": {"kind": "persistent"}, "autoscaling": {"enabled": True}}, "/store/kind"),
+        ({**LEAST, "podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget"),
+        ({**LEAST, "sidecar": {"pod": {"containers": []}}}, "/sidecar/pod/containers"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_values_that_cannot_work_are_refused(values: dict[str, Any], reason: str) -> None:
+    assert reason in ask("render", values).get("refused", "nothing was refused")
+
+
+@needs("python")
+def test_pods_are_replaced_when_their_configuration_changes() -> None:
+    sums = {
+        each["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        for workers in (1, 2)
+        for each in render({**LEAST, "config": {**LEAST["config"], "workers": workers}})
+        if each["kind"] == "Deployment"
+    }
+    assert len(sums) == 2
+
+
+@needs("python")
+def test_runbooks_get_the_address_where_they_are_read() -> None:
+    values = {**LEAST, "prometheusRule": {"enabled": True, "runbookBaseUrl": "https://git.example.com/deploy"}}
+    (rule,) = (each for each in render(values) if each["kind"] == "PrometheusRule")
+    alerts = [one for group in rule["spec"]["groups"] for one in group["rules"] if "alert" in one]
+    assert alerts
+    for alert in alerts:
+        assert alert["annotations"]["runbook_url"].startswith("https://git.example.com/deploy/runbooks/")
+
+
+@needs("python")
+def test_all_dashboards_are_found_by_grafanas_sidecar() -> None:
+    found = [
+        each
+        for each in render({**LEAST, "dashboards": {"enabled": True}})
+        if each["metadata"]["labels"].get("grafana_dashboard") == "1"
+    ]
+    shipped = {path.name: json.loads(path.read_text()) for path in DASHBOARDS}
+    assert {key: json.loads(text) for each in found for key, text in each["data"].items()} == shipped
+
+
+@needs("python")
+def test_two_releases_share_no_name() -> None:
+    names = [
+        {(each["kind"], each["metadata"]["name"]) for each in render({**LEAST, "fullnameOverride": name})}
+        for name in ("one", "two")
+    ]
+    assert not names[0] & names[1]
