@@ -134,7 +134,7 @@ TTFT_S: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7
 """Holds the bounds of the preset tiers, so that the share within one is exact."""
 
 SPEED_TPS: Final = (
-    *(2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 80.0, 100.0, 140.0, 180.0, 250.0, 300.0, 400.0, 500.0, 750.0),
+    *(2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 60.0, 80.0, 100.0, 140.0, 180.0, 250.0, 300.0, 400.0, 500.0, 750.0),
     *(1000.0, 2000.0, 4000.0),
 )
 """Holds the bounds of the preset tiers, so that the share within one is exact."""

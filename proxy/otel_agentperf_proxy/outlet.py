@@ -157,17 +157,17 @@ class Outlet:
     def _call(self, call: Call) -> None:
         span, sampled = self._spans.call(call), self._call_sampled(call)
         self._emit(span, sampled=sampled)
-        self.meter.call(call, span, traceable=self._is_traceable(sampled))
+        self._failures.guarded("metrics", self.meter.call, call, span, self._is_traceable(sampled))
 
     def _tool(self, tool: ToolSpan) -> None:
         span, sampled = self._spans.tool(tool), self._run_sampled(tool.run)
         self._emit(span, sampled=sampled)
-        self.meter.tool(tool, span, traceable=self._is_traceable(sampled))
+        self._failures.guarded("metrics", self.meter.tool, tool, span, self._is_traceable(sampled))
 
     def _run(self, run: Run) -> None:
         span, sampled = self._spans.run(run), self._run_sampled(run)
         self._emit(span, sampled=sampled)
-        self.meter.run(run, span, traceable=self._is_traceable(sampled))
+        self._failures.guarded("metrics", self.meter.run, run, span, self._is_traceable(sampled))
 
     def _is_traceable(self, sampled: bool) -> bool:
         """Whether a span can be looked up where its trace would be looked for."""

@@ -43,7 +43,7 @@ class Meter:
         self._push = create_push(config, resource)
         self._processes: Sequence[Family] = ()
 
-    def call(self, call: Call, span: ReadableSpan, *, traceable: bool) -> None:
+    def call(self, call: Call, span: ReadableSpan, traceable: bool) -> None:
         """A call ended.
 
         Args:
@@ -61,11 +61,11 @@ class Meter:
         """A call was placed in its trajectory."""
         self._recorder.placed(placement, model, t0_ns)
 
-    def tool(self, tool: ToolSpan, span: ReadableSpan, *, traceable: bool) -> None:
+    def tool(self, tool: ToolSpan, span: ReadableSpan, traceable: bool) -> None:
         """A tool's execution ended."""
         self._recorder.tool(tool, span, sampled=self._has_exemplars(traceable))
 
-    def run(self, run: Run, span: ReadableSpan, *, traceable: bool) -> None:
+    def run(self, run: Run, span: ReadableSpan, traceable: bool) -> None:
         """A run ended."""
         self._recorder.run(run, span, sampled=self._has_exemplars(traceable))
 
