@@ -1,4 +1,4 @@
-"""From relay to observer: a bounded, counted, never-awaited channel, and its in-process twin.
+"""From relay to observer: a bounded, counted, never-awaited channel.
 
 The byte path only appends to a list; a timer of a few milliseconds hands what has gathered to a non-blocking socket.
 When the observer is slow the list grows up to a bound, then body frames are dropped and counted on their call. When it
@@ -11,16 +11,14 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
 from time import monotonic_ns
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from otel_agentperf_proxy.frames import (
     HEADER,
     End,
-    Frame,
     FrameDecoder,
     Hello,
     Kind,
@@ -29,6 +27,7 @@ from otel_agentperf_proxy.frames import (
     encode_batch,
     encode_record,
 )
+from otel_agentperf_proxy.sinks import note
 
 FLUSH_S: Final = 0.01
 """How long frames gather before they are sent; ten thousand chunks per second make a hundred frames a batch."""
@@ -53,33 +52,21 @@ MISSED_LIMIT: Final = 100_000
 MISSED_BATCH: Final = 64
 """Of these, how many are told in one go."""
 
-TRACES_LIMIT: Final = 200_000
+_HEADER_BYTES: Final = HEADER.size
+_OPEN: Final = Kind.OPEN.value
+_GAP: Final = Kind.GAP.value
+_END: Final = Kind.END.value
 
+_decode_open = msgspec.msgpack.Decoder(Open).decode
 _decode_run_trace = msgspec.msgpack.Decoder(RunTrace).decode
 
-_Ended = tuple[int, int, Open, int, End]
-"""A call that ended: its number, t0, OPEN, te, END."""
+_Ended = tuple[int, int, bytes, int, bytes]
+"""A call that ended: its number, t0, OPEN, te, END; the records as they are sent."""
+
+_Frame = tuple[int, int, int, bytes]
+"""The fields of `Frame`. The encoder takes plain numbers at a fraction of an enum's cost."""
 
 logger = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """What a relay needs of the way to its observer."""
-
-    traces: dict[str, bytes]
-    """Trace of the open agent run of an identity key, as far as known."""
-
-    def open(self, call: int, time_ns: int, record: Open) -> None:
-        """A call began."""
-
-    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
-        """Something happened to a call; False when it had to be dropped."""
-
-    def end(self, call: int, time_ns: int, record: End) -> None:
-        """A call ended."""
-
-    def stats(self) -> dict[str, int]:
-        """Counters since the start, and the present state."""
 
 
 class Channel:
@@ -97,46 +84,87 @@ class Channel:
         self._limit = limit_bytes
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sock: socket.socket | None = None
-        self._frames: deque[tuple[int, int, int, bytes]] = deque()
+        self._frames: list[_Frame] = []
+        """The short frames of the batch that gathers."""
+        self._ready: deque[tuple[list[_Frame], int]] = deque()
+        """Batches before it, and long frames by themselves, with what part of `_waiting` they are."""
         self._waiting = 0
         """Bytes of the frames that the socket has not taken, each with a header of its own."""
+        self._closed = 0
+        """Part of `_waiting` that gathers no more."""
         self._sending: deque[tuple[bytes | memoryview, int, int]] = deque()
         """What is being sent, piece by piece: the bytes, and what part of `_waiting` and how many frames they are."""
         self._timer: asyncio.Handle | None = None
         self._decoder = FrameDecoder()
-        self._open: dict[int, tuple[int, Open]] = {}
+        self._open: dict[int, tuple[int, bytes]] = {}
         self._unopened: set[int] = set()
         """Open calls whose OPEN did not fit."""
         self._gapped: set[int] = set()
-        self._appended = 0
+        self._hindered = True
+        """There is no connection, or a call's frames have gone missing."""
+        self._taken = 0
+        """Bytes of frames that sockets took, as `_waiting` counts them."""
         self._unsent_ends: deque[tuple[int, _Ended]] = deque()
-        """Ends that the socket did not take yet, with what `_appended` was after them."""
+        """Ends that the socket did not take yet, with what `_taken` will be after them."""
         self._missed: deque[_Ended] = deque(maxlen=MISSED_LIMIT)
         self._reconnect: asyncio.TimerHandle | None = None
         self._warning: asyncio.TimerHandle | None = None
         self._told_drops = 0
         self._closing = False
         self.traces: dict[str, bytes] = {}
-        self.frames = 0
+        self._batched_frames = 0
         self.dropped_frames = 0
         self.calls_lost = 0
         self.connects = 0
 
-    # The byte path.
+    # The byte path. What is done for each frame is written out, for it costs more than all the rest.
 
     def open(self, call: int, time_ns: int, record: Open) -> None:
-        self._open[call] = (time_ns, record)
+        payload = encode_record(record)
+        self._open[call] = (time_ns, payload)
         if self._sock is None:
             return
         if self._waiting > self._limit:
             self._unopened.add(call)
+            self._hindered = True
         else:
-            self._append(Kind.OPEN, call, time_ns, encode_record(record))
+            self._append(_OPEN, call, time_ns, payload)
 
-    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
+    def put(self, kind: int, call: int, time_ns: int, payload: bytes) -> bool:
+        if (self._hindered or self._waiting > self._limit) and not self._makes_room(call, time_ns):
+            return False
+        size = _HEADER_BYTES + len(payload)
+        if size > COPIED_BYTES:
+            self._append_long((kind, call, time_ns, payload))
+        else:
+            self._frames.append((kind, call, time_ns, payload))
+            self._waiting += size
+        if self._timer is None:
+            self._flush_later()
+        elif self._waiting - size <= FLUSH_BYTES < self._waiting:
+            self._flush_soon()
+        return True
+
+    def end(self, call: int, time_ns: int, record: End) -> None:
+        opened_ns, opened = self._open.pop(call)
+        ended = (call, opened_ns, opened, time_ns, encode_record(record))
+        if self._hindered:
+            if self._sock is None or call in self._unopened:
+                self._unopened.discard(call)
+                self._gapped.discard(call)
+                self._miss(ended)
+                self._note_hindrance()
+                return
+            if call in self._gapped:
+                self._tell_gap(call, time_ns)
+        self._append_end(ended)
+
+    def _makes_room(self, call: int, time_ns: int) -> bool:
+        """Whether a frame can be put all the same; counts it as dropped where it cannot."""
         if self._sock is None or self._waiting > self._limit:
             self.dropped_frames += 1
             self._gapped.add(call)
+            self._hindered = True
             if self._warning is None:
                 self._warn()
             return False
@@ -145,20 +173,16 @@ class Channel:
             self._resume(call, *self._open[call])
         if call in self._gapped:
             self._tell_gap(call, time_ns)
-        self._append(kind, call, time_ns, payload)
+        self._note_hindrance()
         return True
 
-    def end(self, call: int, time_ns: int, record: End) -> None:
-        opened_ns, opened = self._open.pop(call)
-        ended = (call, opened_ns, opened, time_ns, record)
-        if self._sock is None or call in self._unopened:
-            self._unopened.discard(call)
-            self._gapped.discard(call)
-            self._miss(ended)
-            return
-        if call in self._gapped:
-            self._tell_gap(call, time_ns)
-        self._append_end(ended)
+    def _note_hindrance(self) -> None:
+        self._hindered = self._sock is None or bool(self._unopened) or bool(self._gapped)
+
+    @property
+    def frames(self) -> int:
+        """Frames that were taken on."""
+        return self._batched_frames + len(self._frames)
 
     def stats(self) -> dict[str, int]:
         return {
@@ -174,30 +198,36 @@ class Channel:
     def _tell_gap(self, call: int, time_ns: int) -> None:
         """Say where frames are missing, so that the observer trusts nothing across the gap."""
         self._gapped.discard(call)
-        self._append(Kind.GAP, call, time_ns, b"")
+        self._append(_GAP, call, time_ns, b"")
+        self._note_hindrance()
 
-    def _resume(self, call: int, opened_ns: int, opened: Open) -> None:
+    def _resume(self, call: int, opened_ns: int, opened: bytes) -> None:
         """Tell of a call whose earlier frames are lost."""
-        self._append(Kind.OPEN, call, opened_ns, encode_record(msgspec.structs.replace(opened, resumed=True)))
+        record = msgspec.structs.replace(_decode_open(opened), resumed=True)
+        self._append(_OPEN, call, opened_ns, encode_record(record))
 
-    def _append(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> None:
-        size = HEADER.size + len(payload)
-        # The encoder takes plain numbers at a fraction of an enum's cost.
-        self._frames.append((kind._value_, call, time_ns, payload))
-        self.frames += 1
-        before = self._waiting
-        self._appended += size
-        self._waiting = before + size
-        if not self._sending and self._loop is not None:
-            if self._timer is None:
-                self._timer = self._loop.call_later(FLUSH_S, self._flush)
-            elif before <= FLUSH_BYTES < self._waiting:
-                self._flush_soon()
+    def _append(self, kind: int, call: int, time_ns: int, payload: bytes) -> None:
+        """Take on a frame, whatever waits."""
+        if len(payload) > COPIED_BYTES:
+            self._append_long((kind, call, time_ns, payload))
+        else:
+            self._frames.append((kind, call, time_ns, payload))
+            self._waiting += _HEADER_BYTES + len(payload)
+        if self._timer is None:
+            self._flush_later()
+
+    def _append_long(self, frame: _Frame) -> None:
+        self._close_batch()
+        size = _HEADER_BYTES + len(frame[3])
+        self._ready.append(([frame], size))
+        self._batched_frames += 1
+        self._waiting += size
+        self._closed = self._waiting
 
     def _append_end(self, ended: _Ended) -> None:
-        call, _, _, time_ns, record = ended
-        self._append(Kind.END, call, time_ns, encode_record(record))
-        self._unsent_ends.append((self._appended, ended))
+        call, _, _, time_ns, payload = ended
+        self._append(_END, call, time_ns, payload)
+        self._unsent_ends.append((self._taken + self._waiting, ended))
 
     def _append_missed(self) -> None:
         """Tell of some of the calls that ended unobserved, where there is room."""
@@ -263,7 +293,8 @@ class Channel:
         self._sock = sock
         self.connects += 1
         self._decoder = FrameDecoder()
-        self._append(Kind.HELLO, 0, monotonic_ns(), self._hello)
+        self._note_hindrance()
+        self._append(Kind.HELLO.value, 0, monotonic_ns(), self._hello)
         if self.connects > 1:
             for call, (opened_ns, opened) in self._open.items():
                 self._resume(call, opened_ns, opened)
@@ -271,7 +302,7 @@ class Channel:
             for call, (opened_ns, opened) in self._open.items():
                 # Calls that began before the first connection lost body frames, unless nothing was put yet; their END
                 # tells how many.
-                self._append(Kind.OPEN, call, opened_ns, encode_record(opened))
+                self._append(_OPEN, call, opened_ns, opened)
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def _flush(self) -> None:
@@ -283,9 +314,9 @@ class Channel:
         self._append_missed()
         self._timer = None
         if not self._sending:
-            if not self._frames:
+            if not self._waiting:
                 return
-            self._make_batch()
+            self._make_pieces()
         try:
             sent = sock.sendmsg([piece for piece, _, _ in self._sending])
         except (BlockingIOError, InterruptedError):
@@ -294,35 +325,46 @@ class Channel:
             self._disconnect()
             return
         self._sent(sent)
-        taken = self._appended - self._waiting
-        while self._unsent_ends and self._unsent_ends[0][0] <= taken:
+        while self._unsent_ends and self._unsent_ends[0][0] <= self._taken:
             self._unsent_ends.popleft()
         if self._sending:
             loop.add_writer(sock.fileno(), self._writable)
-        elif self._frames or self._missed:
+        elif self._waiting or self._missed:
             self._flush_soon()
 
-    def _make_batch(self) -> None:
-        """Frames for one send, the short ones as one. The observer takes each piece whole, or not at all."""
-        frames = self._frames
-        short: list[tuple[int, int, int, bytes]] = []
-        size = gathered = 0
-        while frames and size + gathered < FLUSH_BYTES:
-            frame = frames.popleft()
-            payload = frame[3]
-            if len(payload) <= COPIED_BYTES:
-                short.append(frame)
-                gathered += HEADER.size + len(payload)
-                continue
-            if short:
-                self._sending.append((encode_batch(short), gathered, len(short)))
-                size, gathered, short = size + gathered, 0, []
-            kind, call, time_ns, _ = frame
-            self._sending.append((HEADER.pack(len(payload), kind, call, time_ns), 0, 0))
-            self._sending.append((payload, HEADER.size + len(payload), 1))
-            size += len(payload)
-        if short:
-            self._sending.append((encode_batch(short), gathered, len(short)))
+    def _close_batch(self) -> None:
+        """Let no more gather in the present batch; one that is too much for one send becomes several."""
+        frames, gathered = self._frames, self._waiting - self._closed
+        if not frames:
+            return
+        self._frames = []
+        self._closed = self._waiting
+        self._batched_frames += len(frames)
+        if gathered > FLUSH_BYTES:
+            size = begin = 0
+            for at, frame in enumerate(frames):
+                if size > FLUSH_BYTES:
+                    self._ready.append((frames[begin:at], size))
+                    gathered -= size
+                    size, begin = 0, at
+                size += _HEADER_BYTES + len(frame[3])
+            frames = frames[begin:]
+        self._ready.append((frames, gathered))
+
+    def _make_pieces(self) -> None:
+        """What one send takes. The observer takes each piece whole, or not at all."""
+        self._close_batch()
+        ready, sending = self._ready, self._sending
+        size = 0
+        while ready and size < FLUSH_BYTES:
+            frames, waited = ready.popleft()
+            kind, call, time_ns, payload = frames[0]
+            if len(payload) > COPIED_BYTES:
+                sending.append((HEADER.pack(len(payload), kind, call, time_ns), 0, 0))
+                sending.append((payload, waited, 1))
+            else:
+                sending.append((encode_batch(frames), waited, len(frames)))
+            size += waited
 
     def _sent(self, size: int) -> None:
         """The socket took so many bytes."""
@@ -335,7 +377,14 @@ class Channel:
                 return
             size -= len(piece)
             self._waiting -= waited
+            self._closed -= waited
+            self._taken += waited
             sending.popleft()
+
+    def _flush_later(self) -> None:
+        """Send what gathers in a while, unless the socket has to take something first."""
+        if not self._sending and self._loop is not None:
+            self._timer = self._loop.call_later(FLUSH_S, self._flush)
 
     def _flush_soon(self) -> None:
         if self._timer is not None:
@@ -374,11 +423,15 @@ class Channel:
             self._loop.remove_reader(sock.fileno())
             self._loop.remove_writer(sock.fileno())
         sock.close()
-        self.dropped_frames += len(self._frames) + sum(count for _, _, count in self._sending)
+        self.dropped_frames += len(self._frames) + sum(len(frames) for frames, _ in self._ready)
+        self.dropped_frames += sum(count for _, _, count in self._sending)
+        self._batched_frames += len(self._frames)
         self._frames.clear()
+        self._ready.clear()
         self._sending.clear()
-        self._waiting = 0
+        self._waiting = self._closed = 0
         self._unopened.clear()
+        self._hindered = True
         for _, ended in self._unsent_ends:
             self._miss(ended)
         self._unsent_ends.clear()
@@ -389,76 +442,3 @@ class Channel:
         if len(self._missed) == MISSED_LIMIT:
             self.calls_lost += 1
         self._missed.append(ended)
-
-
-class Consumer(Protocol):
-    """An observer in the same process."""
-
-    on_run_trace: Callable[[RunTrace], None]
-    """Called with the trace of a run that opened, moved to another trace or closed."""
-
-    def feed(self, worker: str, frame: Frame) -> None:
-        """Take one frame."""
-
-
-class InlineChannel:
-    """Hands frames to an observer in the same process, at once: for tests and for embedding."""
-
-    def __init__(self, observer: Consumer, worker: str = "inline") -> None:
-        self._observer = observer
-        self._worker = worker
-        self.traces: dict[str, bytes] = {}
-        self.frames = 0
-        observer.on_run_trace = self._run_trace
-
-    def open(self, call: int, time_ns: int, record: Open) -> None:
-        self.put(Kind.OPEN, call, time_ns, encode_record(record))
-
-    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
-        self.frames += 1
-        self._observer.feed(self._worker, Frame(kind, call, time_ns, payload))
-        return True
-
-    def end(self, call: int, time_ns: int, record: End) -> None:
-        self.put(Kind.END, call, time_ns, encode_record(record))
-
-    def stats(self) -> dict[str, int]:
-        return {"connected": 1, "frames": self.frames, "frames_dropped": 0}
-
-    def _run_trace(self, record: RunTrace) -> None:
-        note(self.traces, record)
-
-
-class Nowhere:
-    """The sink of a relay that observes nothing."""
-
-    def __init__(self) -> None:
-        self.traces: dict[str, bytes] = {}
-
-    def open(self, call: int, time_ns: int, record: Open) -> None:
-        pass
-
-    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
-        return True
-
-    def end(self, call: int, time_ns: int, record: End) -> None:
-        pass
-
-    def stats(self) -> dict[str, int]:
-        return {"connected": 0, "frames": 0, "frames_dropped": 0}
-
-
-def note(traces: dict[str, bytes], record: RunTrace) -> None:
-    """Take over what the observer tells of a run."""
-    if record.trace_id is None:
-        traces.pop(record.identity_key, None)
-    else:
-        remember(traces, record.identity_key, record.trace_id)
-
-
-def remember(traces: dict[str, bytes], key: str, trace_id: bytes) -> None:
-    """Note the trace of an identity; the oldest entries go when there are too many."""
-    traces.pop(key, None)
-    if len(traces) >= TRACES_LIMIT:
-        del traces[next(iter(traces))]
-    traces[key] = trace_id

@@ -26,8 +26,8 @@ from otel_agentperf.semconv import ErrorType
 from otel_agentperf_proxy import dialects, headers
 from otel_agentperf_proxy.ask_usage import Question, UsageHider, may_ask, may_hide, with_length
 from otel_agentperf_proxy.client_side import ClientSide, RequestHead
-from otel_agentperf_proxy.frames import Kind, Outcome
-from otel_agentperf_proxy.observed import Observed, text
+from otel_agentperf_proxy.frames import Outcome
+from otel_agentperf_proxy.observed import REQUEST_BODY, REQUEST_END, RESPONSE_BODY, Observed, text
 from otel_agentperf_proxy.routes import Upstream
 from otel_agentperf_proxy.tunnel import UPGRADE_FIELDS, ClientEnd, dialect_of, splice
 
@@ -156,9 +156,9 @@ class Exchange(Observed):
         if self._done:
             return
         if data:
-            self._tell_body(Kind.REQUEST_BODY, 0, now_ns, data)
+            self._tell_body(REQUEST_BODY, 0, now_ns, data)
         if complete:
-            self._put(Kind.REQUEST_END, now_ns, b"")
+            self._put(REQUEST_END, now_ns, b"")
 
     def _ask(self, question: Question, data: bytes, complete: bool) -> bytes:
         """Hold the body until it can be made to ask for token counts, or is to pass as it is. Returns what goes on."""
@@ -310,7 +310,7 @@ class Exchange(Observed):
                 self._overhead_ns = to_upstream_ns + monotonic_ns() - time_ns
             self._last_chunk_ns = time_ns
             self._response_bytes += len(data)
-            self._tell_body(Kind.RESPONSE_BODY, 1, time_ns, data)
+            self._tell_body(RESPONSE_BODY, 1, time_ns, data)
         if complete:
             self._end(Outcome.COMPLETE, None)
         elif self._timer is not None or self._relay.config.silence_timeout_s is not None:
@@ -397,7 +397,7 @@ class Exchange(Observed):
         def sent(time_ns: int, data: bytes) -> None:
             self._request_bytes += len(data)
             if read:
-                self._put(Kind.REQUEST_BODY, time_ns, data)
+                self._put(REQUEST_BODY, time_ns, data)
 
         def received(time_ns: int, data: bytes) -> None:
             self._last_chunk_ns = time_ns
@@ -405,7 +405,7 @@ class Exchange(Observed):
                 self._first_chunk_ns = time_ns
             self._response_bytes += len(data)
             if read:
-                self._put(Kind.RESPONSE_BODY, time_ns, data)
+                self._put(RESPONSE_BODY, time_ns, data)
 
         relay.tunnels += 1
         try:
@@ -413,7 +413,7 @@ class Exchange(Observed):
             to_upstream_ns = upstream.started_ns - self._request.received_ns - self._waited_ns
             self._overhead_ns = to_upstream_ns + monotonic_ns() - upstream.head_ns
             self._tell_head(upstream.headers, upstream.head_ns)
-            await splice(client, upstream, sent, received, lambda: self._put(Kind.REQUEST_END, monotonic_ns(), b""))
+            await splice(client, upstream, sent, received, lambda: self._put(REQUEST_END, monotonic_ns(), b""))
             upstream.hang_up()
         except OSError:
             self.client_left()

@@ -6,18 +6,23 @@ None of this waits, and none of it fails: what cannot be told is counted.
 import logging
 from binascii import hexlify
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_agentperf.http1 import Exchange as HTTPExchange
 from otel_agentperf_proxy import headers
-from otel_agentperf_proxy.channel import remember
 from otel_agentperf_proxy.client_side import RequestHead
 from otel_agentperf_proxy.frames import End, Kind, Open, ResponseHead, encode_record
 from otel_agentperf_proxy.routes import Upstream
+from otel_agentperf_proxy.sinks import remember
 from otel_agentperf_proxy.trajectory import identify, identity_key
 
 if TYPE_CHECKING:
     from otel_agentperf_proxy.relay import Relay
+
+REQUEST_BODY: Final = Kind.REQUEST_BODY.value
+REQUEST_END: Final = Kind.REQUEST_END.value
+RESPONSE_HEAD: Final = Kind.RESPONSE_HEAD.value
+RESPONSE_BODY: Final = Kind.RESPONSE_BODY.value
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +35,13 @@ class Observed(HTTPExchange):
         "_dropped",
         "_first_chunk_ns",
         "_last_chunk_ns",
-        "_observed",
         "_overhead_ns",
         "_path",
         "_relay",
         "_request",
         "_request_bytes",
         "_response_bytes",
+        "_rooms",
         "_status",
         "_unread",
         "_upload_ns",
@@ -50,7 +55,8 @@ class Observed(HTTPExchange):
         self._path = ""
         self._status: int | None = None
         self._request_bytes = self._response_bytes = 0
-        self._observed = [0, 0]
+        self._rooms = [relay.config.observed_body_bytes] * 2
+        """How much more of the bodies is observed: of the request's, of the response's."""
         self._dropped = self._unread = 0
         self._upload_ns = 0
         self._first_chunk_ns: int | None = None
@@ -114,23 +120,21 @@ class Observed(HTTPExchange):
 
     def _tell_head(self, fields: headers.Headers, time_ns: int) -> None:
         """The response's head was read."""
-        self._put(
-            Kind.RESPONSE_HEAD, time_ns, encode_record(ResponseHead(self.status, headers.without_secrets(fields)))
-        )
+        self._put(RESPONSE_HEAD, time_ns, encode_record(ResponseHead(self.status, headers.without_secrets(fields))))
 
-    def _tell_body(self, kind: Kind, direction: int, time_ns: int, part: bytes) -> None:
+    def _tell_body(self, kind: int, direction: int, time_ns: int, part: bytes) -> None:
         """A part of a body, as far as it is observed; direction: 0 of the request's, 1 of the response's."""
-        observed = self._observed[direction]
-        room = self._relay.config.observed_body_bytes - observed
-        if len(part) > room:
-            self._unread += len(part) - room
+        room = self._rooms[direction] - len(part)
+        if room < 0:
+            self._unread -= room
             part = part[:room]
+            room = 0
             if not part:
                 return
-        self._observed[direction] = observed + len(part)
+        self._rooms[direction] = room
         self._put(kind, time_ns, part)
 
-    def _put(self, kind: Kind, time_ns: int, payload: bytes) -> None:
+    def _put(self, kind: int, time_ns: int, payload: bytes) -> None:
         try:
             if not self._relay.sink.put(kind, self._call, time_ns, payload):
                 self._dropped += 1

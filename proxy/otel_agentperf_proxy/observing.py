@@ -18,11 +18,12 @@ import msgspec
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf.processes import BACKLOG, ChildProcess, Control
-from otel_agentperf_proxy.channel import Channel, InlineChannel
+from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import HEADER, Frame, Kind, TaskOutcome, encode, encode_record
 from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.observer import Observer, run_observer
+from otel_agentperf_proxy.sinks import InlineChannel
 from otel_agentperf_proxy.store import prepare
 
 STOP_S: Final = 15.0

@@ -9,9 +9,9 @@ from typing import Any, Final
 from otel_agentperf.http1 import Client
 from otel_agentperf_proxy import asgi
 from otel_agentperf_proxy.asgi import Receive, Scope, Send
-from otel_agentperf_proxy.channel import Sink
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.routes import Routes, Upstream
+from otel_agentperf_proxy.sinks import Sink
 
 _RANDOM_BYTES: Final = 4096
 

@@ -20,7 +20,7 @@ import uvicorn
 
 from otel_agentperf.processes import ChildProcess, Control, address_of
 from otel_agentperf_proxy.admin import State, create_admin
-from otel_agentperf_proxy.channel import Channel, Nowhere
+from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.listener import Listener
@@ -30,6 +30,7 @@ from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
 from otel_agentperf_proxy.otlp import Signal, find_target
 from otel_agentperf_proxy.relay import Relay
+from otel_agentperf_proxy.sinks import Nowhere
 
 KEEP_ALIVE_S: Final = 75
 """How long a client's idle connection is kept, as by nginx: longer than clients keep theirs."""

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_agentperf_proxy import channel as channel_module
-from otel_agentperf_proxy.channel import Channel, InlineChannel, remember
+from otel_agentperf_proxy import sinks
+from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.frames import (
     HEADER,
     MAX_PAYLOAD,
@@ -30,6 +31,7 @@ from otel_agentperf_proxy.frames import (
     encode_batch,
     encode_record,
 )
+from otel_agentperf_proxy.sinks import InlineChannel, remember
 
 PATIENCE_S = 20.0
 LIMIT = 64 * 1024
@@ -436,7 +438,7 @@ def test_inline_frames_reach_the_observer_at_once() -> None:
 
 
 def test_of_too_many_traces_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "TRACES_LIMIT", 3)
+    monkeypatch.setattr(sinks, "TRACES_LIMIT", 3)
     traces: dict[str, bytes] = {}
     for key in ("a", "b", "a", "c", "d"):
         remember(traces, key, key.encode())

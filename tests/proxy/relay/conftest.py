@@ -11,12 +11,12 @@ import uvicorn
 import uvloop
 
 from otel_agentperf.processes import listen
-from otel_agentperf_proxy.channel import InlineChannel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import End, Kind, Open
 from otel_agentperf_proxy.listener import Listener
 from otel_agentperf_proxy.observer import Observer
 from otel_agentperf_proxy.relay import Relay
+from otel_agentperf_proxy.sinks import InlineChannel
 
 PATIENCE_S = 20.0
 
@@ -52,9 +52,9 @@ class RecordingSink:
         if self.behind is not None:
             self.behind.open(call, time_ns, record)
 
-    def put(self, kind: Kind, call: int, time_ns: int, payload: bytes) -> bool:
+    def put(self, kind: int, call: int, time_ns: int, payload: bytes) -> bool:
         if not self.full:
-            self.frames.append((kind, call, time_ns, payload))
+            self.frames.append((Kind(kind), call, time_ns, payload))
             if self.behind is not None:
                 self.behind.put(kind, call, time_ns, payload)
         return not self.full

@@ -10,12 +10,12 @@ import trustme
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf.processes import listen
-from otel_agentperf_proxy.channel import Nowhere
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import Outcome
 from otel_agentperf_proxy.listener import Listener, server_tls
 from otel_agentperf_proxy.relay import Relay
 from otel_agentperf_proxy.routes import Routes
+from otel_agentperf_proxy.sinks import Nowhere
 
 pytestmark = pytest.mark.face("native")
 
