@@ -235,3 +235,9 @@ def process(place: Path) -> Command:
         return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture
+def spans() -> Spans:
+    """No spans yet."""
+    return Spans()
