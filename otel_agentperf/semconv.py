@@ -333,6 +333,11 @@ CHUNK_STALL_COUNT: Final = "agentperf.chunk.stall_count"
 PREFIX_SHARED_BYTES: Final = "agentperf.prefix.shared_bytes"
 """int; leading message bytes of the request that an earlier turn of the trajectory already sent."""
 
+LINK_KEYS: Final = "agentperf.link.keys"
+"""string; call spans: salted hashes of what tells which calls belong together (messages, tool-call ids, texts), words
+with spaces between, for joining the calls of several proxies with one salt; their meaning is in
+`otel_agentperf_proxy.trajectory.link_keys`."""
+
 CONTEXT_SYSTEM_BYTES: Final = "agentperf.context.system_bytes"
 """int; request bytes of the system prompt."""
 
@@ -386,6 +391,17 @@ ACCELERATOR_COUNT: Final = "agentperf.accelerator.count"
 
 POWER_MEAN_W: Final = "agentperf.power.mean_w"
 """double, W; mean power over the steady window, when known."""
+
+# --- General conventions: log records --------------------------------------------------------------------------------
+
+LOGGER_NAME: Final = "logger.name"
+"""string; log records: the logger of the program."""
+
+PROCESS_PID: Final = "process.pid"
+"""int; log records: the process that wrote it."""
+
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+"""string; log records with an exception: its traceback."""
 
 # --- Ours: attributes of metrics only ---------------------------------------------------------------------------------
 
@@ -447,6 +463,17 @@ SERVER_TIME_IN_DECODE: Final = "gen_ai.latency.time_in_model_decode"
 
 SERVER_E2E: Final = "gen_ai.latency.e2e"
 """double, s; the request's arrival in the engine to its end."""
+
+# --- Claude Code's own telemetry: read, never written ----------------------------------------------------------------
+
+CLAUDE_CODE_PREFIX: Final = "claude_code."
+"""How the names of Claude Code's own spans and events begin."""
+
+SESSION_ID: Final = "session.id"
+"""string; the session that a span or an event of Claude Code belongs to."""
+
+CLAUDE_CODE_AGENT_ID: Final = "agent_id"
+"""string; the sub-agent within the session; absent for the main agent."""
 
 # --- The older generation: read, never written ----------------------------------------------------------------------
 

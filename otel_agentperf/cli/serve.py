@@ -166,6 +166,7 @@ def proxy(
     import msgspec
     import uvloop
 
+    from otel_agentperf.logs import use_format
     from otel_agentperf.processes import listen as listen_on
     from otel_agentperf_proxy.config import load, unknown_variables
     from otel_agentperf_proxy.listener import server_tls
@@ -236,5 +237,6 @@ def proxy(
         typer.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return
     configure_logging()
+    use_format(effective.log_format)
     uvloop.run(run(effective, [listen_on(*address) for address in addresses]))
     console.print("proxy: ended")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from otel_agentperf_proxy.attributes import text
-from otel_agentperf_proxy.calls import Call, header
+from otel_agentperf_proxy.calls import Call, header, trace_of
 
 WAITING: Final = 10_000
 """Lines that wait for their reader."""
@@ -54,6 +54,7 @@ def entry(call: Call, unix_ns: int) -> dict[str, Any]:
         "trajectory_id": placement.run.trajectory_id if placement is not None else None,
         "model": call.request.model if call.request is not None else None,
         "user_agent": header(opened.headers, b"user-agent"),
+        "trace_id": trace_of(call).hex(),
         "span_id": opened.span_id.hex(),
     }
     return {

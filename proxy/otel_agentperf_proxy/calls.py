@@ -36,6 +36,13 @@ def header(headers: Headers, name: bytes) -> str | None:
     return value.decode("utf-8", "replace").strip() or None
 
 
+def trace_of(call: "Call") -> bytes:
+    """The trace id of a call's span: the client's, else its run's, else the one that was forwarded."""
+    if call.opened.parent_span_id is None and call.placement is not None:
+        return call.placement.run.trace_id
+    return call.opened.trace_id
+
+
 class Call:
     """A call while its frames come, and after. Times are monotonic nanoseconds.
 

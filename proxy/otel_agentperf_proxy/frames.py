@@ -43,6 +43,9 @@ class Kind(IntEnum):
     PROCESSES = 11
     """What the supervisor tells of the processes: MessagePack of metric families. Concerns no call, needs no greeting;
     answered with TAKEN."""
+    LOG = 12
+    """A log record of another process: MessagePack of `log_records.Entry`. Concerns no call, needs no greeting, is not
+    answered."""
     RUN_TRACE = 100
     TAKEN = 101
     """No payload."""

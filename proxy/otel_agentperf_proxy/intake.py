@@ -23,7 +23,7 @@ DRAIN_S: Final = 4.0
 TRACES_BYTES: Final = 4 * 1024 * 1024
 """Traces of runs that may wait for a relay that does not read; it does without those above."""
 
-_OF_NO_CALL: Final = frozenset((Kind.TASK_OUTCOME, Kind.METRICS, Kind.PROCESSES))
+_OF_NO_CALL: Final = frozenset((Kind.TASK_OUTCOME, Kind.METRICS, Kind.PROCESSES, Kind.LOG))
 
 _decode_hello = msgspec.msgpack.Decoder(Hello).decode
 _encode_families = msgspec.msgpack.Encoder().encode
@@ -47,6 +47,7 @@ class Fed(Protocol):
     def run_traces(self) -> list[RunTrace]: ...
     def metrics(self) -> list[Family]: ...
     def take_processes(self, processes: list[Family]) -> None: ...
+    def take_log(self, payload: bytes) -> None: ...
 
 
 class Intake:
@@ -146,6 +147,9 @@ class _Connection(asyncio.Protocol):
         """Take what is told, and answer what is asked, by others than relays."""
         if frame.kind == Kind.METRICS:
             self._send(Kind.ALL_METRICS, _encode_families(observer.metrics()))
+            return
+        if frame.kind == Kind.LOG:
+            observer.take_log(frame.payload)
             return
         if frame.kind == Kind.PROCESSES:
             observer.take_processes(_decode_families(frame.payload))

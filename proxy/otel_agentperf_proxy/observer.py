@@ -189,6 +189,10 @@ class Observer:
         inflight = [call.request.model for call in calls if call.request is not None]
         return self._outlet.meter.families(self.stats(), self._linker.active(), inflight)
 
+    def take_log(self, payload: bytes) -> None:
+        """A log record of another process, for the export of logs."""
+        self._guarded("log", self._outlet.log, payload)
+
     def take_processes(self, processes: list[Family]) -> None:
         """What the supervisor tells of the relays and of itself, for the export of metrics."""
         self._outlet.meter.told(processes)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from otel_agentperf.errors import UsageError
+from otel_agentperf.logs import use_format
 from otel_agentperf.processes import BACKLOG, ChildProcess, Control
 from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
@@ -183,6 +184,7 @@ async def observer_child(control: Control) -> None:
     """The observer's process."""
     _step_back()
     config = msgspec.convert(control.payload["config"], ProxyConfig)
+    use_format(config.log_format)
     observer = Observer(config)
     control.answer("stats", observer.stats)
     control.ready()

@@ -26,6 +26,8 @@ TRACES_PATH: Final = "/v1/traces"
 
 COMPRESSIONS: Final[Mapping[str, tuple[str, ...]]] = {HTTP: ("none", "gzip", "deflate"), GRPC: ("none", "gzip")}
 
+_BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
 _FILES: Final = ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
 
 
@@ -116,7 +118,7 @@ def create_exporter(target: Target) -> Any:
         for signal in Signal:
             base = base.removesuffix(signal.path)
         endpoint = base + target.signal.path
-    return _http_exporter(target.signal)(endpoint=endpoint)
+    return _http_exporter(target.signal)(endpoint=endpoint, session=_session(target.signal))
 
 
 class Overhearing:
@@ -192,6 +194,23 @@ def _http_exporter(signal: Signal) -> Any:
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
     return OTLPLogExporter
+
+
+def _session(signal: Signal) -> Any:
+    """The session of an exporter by HTTP; None for its own.
+
+    `requests` prefers the certificates of its own variables to those that the exporter was told.
+    """
+    if not (_told(signal, "CERTIFICATE")[1] and any(map(environment, _BUNDLES))):
+        return None
+    import requests
+
+    class Session(requests.Session):
+        def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+            verify = self.verify if verify is None else verify
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    return Session()
 
 
 def _protocol(config: ProxyConfig, signal: Signal, endpoint: str) -> str:

@@ -7,23 +7,29 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Any, Final
 
+import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_agentperf.logs import SPAN_ID, TRACE_ID
 from otel_agentperf_proxy.access_log import AccessLog, entry
-from otel_agentperf_proxy.calls import Call
+from otel_agentperf_proxy.calls import Call, trace_of
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import create_export
 from otel_agentperf_proxy.frames import End, TaskOutcome
+from otel_agentperf_proxy.log_export import create_log_export
+from otel_agentperf_proxy.log_records import Entry
 from otel_agentperf_proxy.metrics.meter import Meter
 from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.shape import shape_key
-from otel_agentperf_proxy.spans import Spans
+from otel_agentperf_proxy.spans import FAILED, Spans
 from otel_agentperf_proxy.store import SegmentWriter, prepare
 from otel_agentperf_proxy.trajectory import Run, ToolSpan
 
 BATCH: Final = 512
 """Spans that are written without waiting for the flush interval."""
+
+_decode_entry = msgspec.msgpack.Decoder(Entry).decode
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +45,17 @@ class Failures:
         try:
             action(*arguments)
         except Exception as exc:
-            self.note(kind, exc)
+            self.note(kind, exc, next((one for one in arguments if isinstance(one, Call)), None))
 
-    def note(self, kind: str, exc: Exception) -> None:
-        """Something failed."""
+    def note(self, kind: str, exc: Exception, call: Call | None = None) -> None:
+        """Something failed, with a call that it may concern."""
         name = f"{kind}: {type(exc).__name__}"
         self.counts[name] += 1
         if self.counts[name] == 1:
-            logger.error("the observer failed in %s: %s; further failures of the kind are counted only", name, exc)
+            of_call = {} if call is None else {TRACE_ID: trace_of(call).hex(), SPAN_ID: call.opened.span_id.hex()}
+            logger.error(
+                "the observer failed in %s: %s; further failures of the kind are counted only", name, exc, extra=of_call
+            )
 
 
 class Outlet:
@@ -82,6 +91,7 @@ class Outlet:
         self._store = _open_store(config) if config.store else None
         self._export = create_export(config)
         self.meter = Meter(config, of_proxy)
+        self._logs = create_log_export(config, of_proxy)
         self._access_log = AccessLog() if config.access_log == "json" else None
         self._made = 0
         self._pending: list[ReadableSpan] = []
@@ -93,6 +103,11 @@ class Outlet:
         self._failures.guarded("span", self._call, call)
         if self._access_log is not None and call.connection is None:
             self._failures.guarded("access log", self._log, call)
+
+    def log(self, payload: bytes) -> None:
+        """A log record of another process."""
+        if self._logs is not None:
+            self._logs.take(_decode_entry(payload))
 
     def orphan(self, end: End, end_ns: int) -> None:
         """An exchange ended of which nothing else is known."""
@@ -137,6 +152,7 @@ class Outlet:
             ("store", self._store),
             ("metrics", self.meter),
             ("export", self._export),
+            ("logs", self._logs),
             ("access log", self._access_log),
         )
         for kind, part in parts:
@@ -150,7 +166,7 @@ class Outlet:
             "store": self._store.stats() if self._store is not None else None,
             "export": self._export.stats() if self._export is not None else None,
             "metrics": self.meter.stats(),
-            "logs": None,
+            "logs": self._logs.stats() if self._logs is not None else None,
             "access_log": self._access_log.stats() if self._access_log is not None else None,
         }
 
@@ -158,6 +174,13 @@ class Outlet:
         span, sampled = self._spans.call(call), self._call_sampled(call)
         self._emit(span, sampled=sampled)
         self._failures.guarded("metrics", self.meter.call, call, span, self._is_traceable(sampled))
+        if self._logs is not None and call.status in FAILED:
+            self._failures.guarded("log", self._log_failure, call, span)
+
+    def _log_failure(self, call: Call, span: ReadableSpan) -> None:
+        assert self._logs is not None
+        assert span.context is not None
+        self._logs.failed_call(call, span.context.trace_id, span.context.span_id, span.end_time or 0)
 
     def _tool(self, tool: ToolSpan) -> None:
         span, sampled = self._spans.tool(tool), self._run_sampled(tool.run)

@@ -18,12 +18,14 @@ from typing import Any, Final
 import msgspec
 import uvicorn
 
+from otel_agentperf.logs import use_format
 from otel_agentperf.processes import ChildProcess, Control, address_of
 from otel_agentperf_proxy.admin import State, create_admin
 from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.listener import Listener
+from otel_agentperf_proxy.log_records import Forwarding, attach, detach
 from otel_agentperf_proxy.metrics.families import of_processes
 from otel_agentperf_proxy.metrics.push import interval_ns
 from otel_agentperf_proxy.metrics.series import Family
@@ -95,6 +97,9 @@ async def _serve_until(server: _Server, sock: socket.socket, stop: asyncio.Event
 async def relay_child(control: Control) -> None:
     """A relay's process: sockets are the listening one; the payload names the configuration and the observer."""
     config = msgspec.convert(control.payload["config"], ProxyConfig)
+    use_format(config.log_format)
+    if control.payload["tells_logs"]:
+        attach(Forwarding(control.payload["observer"]))
     worker = f"{control.payload['worker']}-{os.getpid()}"
     channel = Channel(control.payload["observer"], worker, limit_bytes=config.channel_bytes)
     if config.observe:
@@ -134,10 +139,19 @@ class Supervisor:
         self._relays: list[ChildProcess | None] = [None] * config.workers
         self._watchers: list[asyncio.Task[None]] = []
         self._tells_metrics = config.observe and find_target(config, Signal.METRICS) is not None
-        self._payload = {"config": msgspec.to_builtins(config), "observer": self.observer.path}
+        self._forwarding: Forwarding | None = None
+        if config.observe and find_target(config, Signal.LOGS) is not None:
+            self._forwarding = Forwarding(self.observer.path)
+        self._payload = {
+            "config": msgspec.to_builtins(config),
+            "observer": self.observer.path,
+            "tells_logs": self._forwarding is not None,
+        }
 
     async def start(self) -> None:
         """Start all processes; returns when the relays take requests."""
+        if self._forwarding is not None:
+            attach(self._forwarding)
         if self.config.observe:
             self.observer.start()
         loop = asyncio.get_running_loop()
@@ -169,6 +183,8 @@ class Supervisor:
                         relay.terminate()
                 await asyncio.wait(pending)
         cutting.cancel()
+        if self._forwarding is not None:
+            detach(self._forwarding)
         await self.observer.stop()
 
     async def tell(self, told: TaskOutcome) -> bool:

@@ -55,6 +55,7 @@ def test_a_line_for_each_exchange(new_relay, lines):
         "trajectory_id": "T",
         "model": "m",
         "user_agent": "agent/1",
+        "trace_id": "000000000000000000000000000000a1",
         "span_id": "00000000000000b1",
     }
     assert (other["method"], other["outcome"], other["duration_s"]) == ("GET", "cancelled", 1.5)
