@@ -13,8 +13,8 @@ from pathlib import Path
 
 import uvloop
 from figures import quantile, spread
-from load import Load, drive, drive_load, rss_bytes
-from stacks import Cores, Stack, ours, status_of
+from load import Load, Taken, drive, drive_load, rss_bytes
+from stacks import Cores, Stack, direct, nginx, nginx_missing, ours, status_of
 
 from otel_agentperf.processes import address_of, listen
 
@@ -30,8 +30,7 @@ def measure(cores: Cores, address: str, work: Path, rounds: int, soak: int) -> N
     """All of it, in one line each."""
     print()
     _exporters(cores, address, work, rounds)
-    with ours(name="neighbours")(cores, address, work) as stack:
-        _neighbours(stack, rounds)
+    _neighbours(cores, address, work, rounds)
     with ours(name="aborts")(cores, address, work) as stack:
         _aborts(stack, min(10_000, max(soak // 10, 200)))
     _leaving(cores, work)
@@ -114,23 +113,35 @@ def _exporters(cores: Cores, address: str, work: Path, rounds: int) -> None:
 # --- Neighbours, aborts, soak
 
 
-def _neighbours(stack: Stack, rounds: int) -> None:
-    """How late chunks of paced streams come while others send large requests."""
+def _neighbours(cores: Cores, address: str, work: Path, rounds: int) -> None:
+    """How late chunks of paced streams come while others send large requests; nothing between and nginx as reference.
 
-    async def both() -> list[float]:
-        paced = asyncio.ensure_future(drive_load(STREAMS, "127.0.0.1", stack.port, STREAMS.requests))
-        while not paced.done():
-            await drive_load(LARGE, "127.0.0.1", stack.port, LARGE.streams)
-            await asyncio.sleep(0.02)
-        return (await paced).gaps_s
+    Client and upstream share a core and have the large bodies too: what happens without a proxy is theirs.
+    """
+    alone: dict[str, list[float]] = {}
+    beside: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as running:
+        starts = [direct, *([] if nginx_missing() else [nginx]), ours(name="neighbours")]
+        stacks = [running.enter_context(start(cores, address, work)) for start in starts]
+        for number in range(rounds + 1):
+            for stack in stacks:
+                late = [quantile(uvloop.run(_beside(stack, large)).gaps_s, 0.99) * 1e3 for large in (False, True)]
+                stack.settle()
+                if number:
+                    alone.setdefault(stack.name, []).append(late[0])
+                    beside.setdefault(stack.name, []).append(late[1])
+    for name, values in alone.items():
+        print(f"{f'{name}: p99 ms between chunks 5 ms apart, alone':<68}{'':>17}{spread(values)}")
+        print(f"{'  beside 5 MB requests, two at a time':<68}{'':>17}{spread(beside[name])}", flush=True)
 
-    alone, beside = [], []
-    for _ in range(rounds):
-        alone.append(quantile(drive(STREAMS, "127.0.0.1", stack.port, STREAMS.requests).gaps_s, 0.99) * 1e3)
-        beside.append(quantile(uvloop.run(both()), 0.99) * 1e3)
-        stack.settle()
-    print(f"{'p99 ms between chunks 5 ms apart, alone':<68}{'':>17}{spread(alone)}")
-    print(f"{'  beside 5 MB requests, two at a time':<68}{'':>17}{spread(beside)}", flush=True)
+
+async def _beside(stack: Stack, large: bool) -> Taken:
+    """The paced streams, with or without large requests beside them."""
+    paced = asyncio.ensure_future(drive_load(STREAMS, "127.0.0.1", stack.port, STREAMS.requests))
+    while large and not paced.done():
+        await drive_load(LARGE, "127.0.0.1", stack.port, LARGE.streams)
+        await asyncio.sleep(0.02)
+    return await paced
 
 
 def _aborts(stack: Stack, number: int) -> None:
