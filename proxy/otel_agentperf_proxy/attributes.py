@@ -21,9 +21,10 @@ CONTENT: Final = frozenset(
         semconv.GEN_AI_SYSTEM_INSTRUCTIONS,
         semconv.GEN_AI_TOOL_DEFINITIONS,
         semconv.SHAPE_MESSAGES,
+        semconv.LINK_KEYS,
     )
 )
-"""Attributes of any length: somebody asked for them."""
+"""Attributes of any length: somebody asked for them; `LINK_KEYS` has bounds of its own."""
 
 _PLACED: Final = frozenset(("trajectory.id", "parent.id", "agent.name"))
 """Launcher tags that decide where a call belongs; what came of them stands on the span."""

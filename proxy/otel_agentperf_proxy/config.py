@@ -93,8 +93,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What of prompts and completions goes into the spans: nothing, for each message its role, size and salted hash, or
     all of it."""
     link_keys: bool = True
-    """Give call spans salted hashes by which the calls of several proxies, or of a proxy before and after a restart, are
-    joined into trajectories (`agentperf.link.keys`)."""
+    """Give call spans salted hashes (`agentperf.link.keys`) by which the calls of several proxies, or of a proxy before
+    and after a restart, are joined into trajectories."""
     salt_file: str | None = None
     """File with the key of all hashes, at least 32 hex digits; one for all proxies of a fleet. Else the store's own."""
     provider: str | None = None

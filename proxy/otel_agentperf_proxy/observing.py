@@ -53,7 +53,7 @@ _decode_families = msgspec.msgpack.Decoder(list[Family]).decode
 
 
 def with_salt(config: ProxyConfig) -> ProxyConfig:
-    """The configuration with the key of the hashes: of its file, else of the store, or a random one where there is none.
+    """The configuration with the key of the hashes: of its file, else of the store, or a random one without a store.
 
     Raises:
         StoreError: the store cannot be written.

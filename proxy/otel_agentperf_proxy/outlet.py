@@ -87,6 +87,7 @@ class Outlet:
             clock,
             provider=config.provider,
             shape_key=shape_key(config),
+            link_key=bytes.fromhex(config.salt) if config.link_keys else None,
         )
         self._store = _open_store(config) if config.store else None
         self._export = create_export(config)

@@ -29,6 +29,7 @@ from otel_agentperf_proxy.resource import resource as own_resource
 from otel_agentperf_proxy.shape import shape_of
 from otel_agentperf_proxy.timing import output_times, seconds
 from otel_agentperf_proxy.trajectory import Placement, Run, ToolSpan
+from otel_agentperf_proxy.trajectory.link_keys import LinkKeys
 from otel_agentperf_proxy.trajectory.state import derived_id
 
 SCOPE: Final = InstrumentationScope(semconv.SCOPE_NAME, __version__, semconv.SCHEMA_URL)
@@ -56,15 +57,23 @@ class Spans:
         clock: anchors monotonic times.
         provider: value of `gen_ai.provider.name`; None takes the dialect's.
         shape_key: key of the hashes of messages (`shape`); None leaves shapes out.
+        link_key: key of the link keys; None leaves them out.
     """
 
     def __init__(
-        self, resource: Resource, clock: WallClock, *, provider: str | None = None, shape_key: bytes | None = None
+        self,
+        resource: Resource,
+        clock: WallClock,
+        *,
+        provider: str | None = None,
+        shape_key: bytes | None = None,
+        link_key: bytes | None = None,
     ) -> None:
         self._resource = resource
         self._clock = clock
         self._provider = provider
         self._shape_key = shape_key
+        self._link_keys = LinkKeys(link_key) if link_key else None
 
     def call(self, call: Call) -> ReadableSpan:
         """The CLIENT span of an exchange that ended, or that will not be told the end of."""
@@ -74,6 +83,11 @@ class Spans:
             self._put_request(attributes, call, call.request)
         if placement is not None:
             _put_placement(attributes, placement, call.request)
+            if self._link_keys is not None and call.request is not None:
+                keys = self._link_keys.of(
+                    opened.tenant, placement, call.identity, call.request, call.response, call.status
+                )
+                put(attributes, semconv.LINK_KEYS, keys or None)
         attributes |= tag_attributes(opened.tags)
         put(attributes, semconv.TENANT, opened.tenant or None)
         _put_exchange(attributes, call)

@@ -4,6 +4,7 @@ The captures are skeletons (`tests/data/captures/README.md`). They are replayed 
 time, as relays would tell of them, and the answer is read off the spans in the store: what a user would see.
 """
 
+import itertools
 import json
 import random
 import re
@@ -201,6 +202,7 @@ class Seen:
     tenant: str
     t0_ns: int
     attributes: dict[str, Any] = field(default_factory=dict)
+    span_id: str = ""
 
     @property
     def trajectory(self) -> str | None:
@@ -251,10 +253,67 @@ def play(starts: Sequence[tuple[float, Capture, str]], *, relays: int = 2) -> Re
     with tempfile.TemporaryDirectory() as directory:
         config = ProxyConfig(upstream="http://llm.internal:8000", store=directory)
         observer = Observer(config, clock=WallClock(monotonic=lambda: 0, wall=lambda: 1_800_000_000 * SECOND))
-        return _Stage(observer, relays).play(starts, Path(directory))
+        return Stage(observer, relays).play(starts, Path(directory))
 
 
-class _Stage:
+SALT: Final = "5a" * 32
+"""Of a fleet."""
+
+
+def play_fleet(
+    starts: Sequence[tuple[float, Capture, str]],
+    stores: Path,
+    *,
+    proxies: int = 4,
+    replace_at: float | None = None,
+    ahead_s: Sequence[float] = (),
+) -> list[Seen]:
+    """Tell the observers of several proxies of the captures, call by call in turn; each has a store of its own.
+
+    Args:
+        stores: the directory for these.
+        replace_at: after this share of the calls the first proxy is gone, and another one takes its place.
+        ahead_s: by how much the clocks of the proxies are wrong.
+
+    Returns:
+        The calls, whose attributes nobody has read yet.
+    """
+    made = itertools.count()
+
+    def stage(proxy: int) -> "Stage":
+        store = stores / f"proxy-{next(made)}"
+        config = ProxyConfig(upstream="http://llm.internal:8000", store=str(store), salt=SALT)
+        wall_ns = 1_800_000_000 * SECOND + round((ahead_s[proxy] if ahead_s else 0) * SECOND)
+        return Stage(Observer(config, clock=WallClock(monotonic=lambda: 0, wall=lambda: wall_ns)), 1)
+
+    stages = [stage(proxy) for proxy in range(proxies)]
+    events: list[tuple[int, int, int, Kind, Any]] = []
+    calls: dict[int, Seen] = {}
+    for start_s, capture, tenant in starts:
+        for exchange in capture.exchanges:
+            number = len(calls) + 1
+            span_id = number.to_bytes(8, "big").hex()
+            calls[number] = Seen(exchange, tenant, _ns(start_s + exchange.t_request), span_id=span_id)
+            for order, (time_ns, kind, payload) in enumerate(_frames(exchange, start_s)):
+                events.append((time_ns, number, order, kind, payload))
+    events.sort(key=lambda event: event[:3])
+    opened = 0
+    at: dict[int, Stage] = {}
+    for time_ns, number, _, kind, payload in events:
+        if kind == Kind.OPEN:
+            if replace_at is not None and opened >= replace_at * len(calls):
+                replace_at = None
+                stages[0].observer.close()
+                stages[0] = stage(0)
+            at[number] = stages[opened % proxies]
+            opened += 1
+        at[number].tell(calls[number], number, time_ns, kind, payload)
+    for one in stages:
+        one.observer.close()
+    return sorted(calls.values(), key=lambda seen: seen.t0_ns)
+
+
+class Stage:
     """An observer and the relays that tell it of calls."""
 
     def __init__(self, observer: Observer, relays: int) -> None:
@@ -295,6 +354,12 @@ class _Stage:
             seen.attributes = attributes(span)
         ordered = sorted(calls.values(), key=lambda seen: seen.t0_ns)
         return Replayed(ordered, written, self.observer.stats())
+
+    def tell(self, seen: Seen, number: int, time_ns: int, kind: Kind, payload: Any) -> None:
+        """Tell the observer of one event of a call."""
+        self.observer.tick(time_ns)
+        data = self._open(seen, number) if kind == Kind.OPEN else payload
+        self.observer.feed("relay", Frame(kind, number, time_ns, data))
 
     def _open(self, seen: Seen, number: int) -> bytes:
         exchange = seen.exchange

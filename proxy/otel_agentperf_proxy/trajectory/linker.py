@@ -149,6 +149,7 @@ class Linker:
             link = self._take_over(link, call)
         placement = self._turns.attach(call, link) if auxiliary else self._turns.take(call, link)
         placement.closed_runs[:0] = closed
+        placement.chain, placement.scope = chain, scope
         placement.final = str(tags.get("trajectory.final", "")).lower() == "true" or (
             identity is not None and identity.final
         )

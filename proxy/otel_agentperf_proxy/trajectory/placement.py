@@ -29,6 +29,10 @@ class Placement:
     trajectory: Trajectory = field(repr=False)
     turn: Turn | None = field(repr=False)
     finished_tools: list[ToolSpan] = field(default_factory=list)
+    chain: bytes = field(default=b"", repr=False)
+    """Prefix chain of the request's messages (`history`)."""
+    scope: tuple[tuple[str, str], ...] = ()
+    """Launcher tags that do not change while one agent works."""
     closed_runs: list[Run] = field(default_factory=list)
     """Runs (or parts of runs, at a change of trace) that this call ended: their root spans can be written."""
     opened_run: bool = False

@@ -118,9 +118,9 @@ def by_tool_call_id(state: State, call: Call) -> Link | None:
             if not call.may_be_of(trajectory):
                 continue
             if turn.chain_end and history.entry(call.chain, turn.message_count) == turn.chain_end:
-                if _looks_random(turn, call_id) or _held_ids(call.request.messages).issuperset(turn.call_ids):
+                if _is_random(turn, call_id) or _held_ids(call.request.messages).issuperset(turn.call_ids):
                     sure[trajectory.key] = trajectory
-            elif _looks_random(turn, call_id):
+            elif _is_random(turn, call_id):
                 likely[trajectory.key] = trajectory
     if len(sure) == 1:
         return Link(next(iter(sure.values())), semconv.Source.TOOL_CALL_ID, 0.99)
@@ -265,9 +265,12 @@ def _held_ids(messages: Sequence[Message]) -> set[str]:
 _COUNTED: Final = re.compile(r"\D*\d{0,6}")
 
 
-def _looks_random(turn: Turn, call_id: str) -> bool:
-    """Whether nobody else emits the id: long, and more than words with a counter (`call_0`, `functions.bash:12`)."""
-    for call in turn.waiting:
-        if call.id == call_id:
-            call_id = call_id.replace(call.name, "")
-    return len(call_id) >= 12 and _COUNTED.fullmatch(call_id) is None
+def _is_random(turn: Turn, call_id: str) -> bool:
+    return looks_random(call_id, next((call.name for call in turn.waiting if call.id == call_id), ""))
+
+
+def looks_random(call_id: str, name: str) -> bool:
+    """Whether nobody else emits the id of a call of this tool: long, and more than words with a counter (`call_0`,
+    `functions.bash:12`)."""
+    rest = call_id.replace(name, "") if name else call_id
+    return len(rest) >= 12 and _COUNTED.fullmatch(rest) is None
