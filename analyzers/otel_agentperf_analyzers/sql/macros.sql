@@ -48,3 +48,6 @@ CREATE MACRO is_open(bounds) AS bounds.low IS NULL AND bounds.high IS NULL;
 -- Whether a value keeps within bounds; NULL for a value that is undefined.
 CREATE MACRO is_within(figure, bounds) AS
     (bounds.low IS NULL OR figure >= bounds.low) AND (bounds.high IS NULL OR figure <= bounds.high);
+
+-- The word of this kind among link keys, without its letter; NULL when there is none.
+CREATE MACRO link_word(words, kind) AS NULLIF(REGEXP_EXTRACT(words, ' ' || kind || '([^ ]+)', 1), '');
