@@ -20,7 +20,7 @@ import zstandard
 from otel_agentperf import semconv
 from otel_agentperf.errors import SourceError
 
-__all__ = ["Call", "Calls", "Piece", "read_calls"]
+__all__ = ["Call", "Calls", "Piece", "read_calls", "read_lines"]
 
 NS: Final = 1e9
 
@@ -159,6 +159,20 @@ def read_calls(source: str) -> Calls:
         named = replace(call, tools_called=tuple(tools.get(call.turn_id, ())))
         calls.trajectories.setdefault(call.trajectory, []).append(named)
     return calls
+
+
+def read_lines(source: str) -> Iterator[bytes]:
+    """The lines of a store directory, a file, or a glob of OTLP JSON lines (plain, .gz, .zst), as they are.
+
+    Raises:
+        SourceError: nothing can be read there.
+    """
+    for name, stream in _streams(source):
+        try:
+            with stream:
+                yield from (line for line in _opened(name, stream) if line.strip())
+        except (OSError, EOFError, zstandard.ZstdError) as exc:
+            raise SourceError(f"{name}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
 def _why_not(attributes: dict[str, Any]) -> str | None:

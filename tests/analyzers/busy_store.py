@@ -173,6 +173,38 @@ def _call(
     )
 
 
+def call(trajectory: str, turn: int, at: float, end_s: float, *, parent: str | None = None) -> Span:
+    """A turn of a run."""
+    common: Attributes = {
+        semconv.TRAJECTORY_ID: trajectory,
+        semconv.TRAJECTORY_PARENT_ID: parent,
+        semconv.RUN_ID: f"{trajectory}.0",
+        semconv.RUN_INDEX: 0,
+        semconv.TURN_INDEX: turn,
+        semconv.GEN_AI_REQUEST_MODEL: "small-model",
+    }
+    return _call(common, turn, at, end_s, 0, ttft_s=end_s / 4, tokens=100, output=10, status="ok")
+
+
+def tool(trajectory: str, turn: int, start: float, end: float, name: str) -> Span:
+    """A tool that a turn asked for."""
+    return (
+        f"execute_tool {name}",
+        start,
+        end,
+        {
+            semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_EXECUTE_TOOL,
+            semconv.GEN_AI_TOOL_NAME: name,
+            semconv.GEN_AI_TOOL_CALL_ID: f"{trajectory}-{turn}-{name}",
+            semconv.TOOL_TURN_ID: f"{trajectory}.{turn}",
+            semconv.TOOL_DURATION_SOURCE: semconv.DURATION_GAP,
+            semconv.TRAJECTORY_ID: trajectory,
+            semconv.RUN_ID: f"{trajectory}.0",
+            semconv.TURN_INDEX: turn,
+        },
+    )
+
+
 def _line(name: str, start_s: float, end_s: float, attributes: Attributes, number: int) -> str:
     span = {
         "traceId": f"{number + 1:032x}",
