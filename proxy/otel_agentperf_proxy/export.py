@@ -23,9 +23,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from otel_agentperf_proxy.config import ProxyConfig
-from otel_agentperf_proxy.otlp import GRPC, TRACES_PATH, Overhearing, Signal, create_exporter, find_target
-
-__all__ = ["GRPC", "TRACES_PATH", "Export", "create_export", "find_target"]
+from otel_agentperf_proxy.otlp import Overhearing, Signal, create_exporter, find_target
 
 DEFAULT_QUEUE: Final = 8192
 """Spans that may wait for export, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise; the SDK's 2048 are one busy second."""

@@ -22,7 +22,7 @@ _CERTIFICATES: Final = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_
 
 def export(config: "ProxyConfig") -> Iterator[Finding]:
     """Whether the export that a configuration and the environment ask for can work."""
-    from otel_agentperf_proxy.export import GRPC, TRACES_PATH, find_target
+    from otel_agentperf_proxy.otlp import GRPC, TRACES_PATH, find_target
 
     try:
         target = find_target(config)

@@ -23,7 +23,8 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, TraceIdRatioBased
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf_proxy.config import ProxyConfig
-from otel_agentperf_proxy.export import Export, create_export, find_target
+from otel_agentperf_proxy.export import Export, create_export
+from otel_agentperf_proxy.otlp import find_target
 
 from .conftest import UPSTREAM
 from .test_call_spans import ANSWER, PLAIN
