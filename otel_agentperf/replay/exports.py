@@ -11,7 +11,7 @@ Weka's needs the shape of prompts, the others their content.
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import count
+from itertools import count, zip_longest
 from typing import Any, Final
 
 import msgspec
@@ -176,21 +176,24 @@ def guidellm_otel(calls: Calls, where: str) -> Files:
     _require_content(calls, where, "guidellm-otel")
     lines = []
     for name, group in calls.trajectories.items():
-        spans = [_span(call) for call in group if call.content is not None and call.input_tokens is not None]
+        told = [call for call in group if call.content is not None and call.input_tokens is not None]
+        spans = [_span(call, later) for call, later in zip_longest(told, told[1:])]
         if spans:
             lines.append(_encode({"trace_id": name, "spans": spans}))
     yield "", b"".join(line + b"\n" for line in lines)
 
 
-def _span(call: Call) -> dict[str, Any]:
+def _span(call: Call, later: Call | None) -> dict[str, Any]:
+    """A call as a span; `duration` (s) is beside what OpenTelemetry has, for the pauses between calls."""
+    output, reasons = _answer(call, later)
     attributes = {
         semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_CHAT,
         semconv.GEN_AI_REQUEST_MODEL: call.model,
         semconv.GEN_AI_USAGE_INPUT_TOKENS: call.input_tokens,
         semconv.GEN_AI_USAGE_OUTPUT_TOKENS: call.output_tokens or 0,
         semconv.GEN_AI_INPUT_MESSAGES: _encode(call.content).decode(),
-        semconv.GEN_AI_OUTPUT_MESSAGES: _encode(call.output or ()).decode(),
-        semconv.GEN_AI_RESPONSE_FINISH_REASONS: list(call.finish_reasons),
+        semconv.GEN_AI_OUTPUT_MESSAGES: _encode(output).decode(),
+        semconv.GEN_AI_RESPONSE_FINISH_REASONS: reasons,
     }
     if call.tools:
         attributes[semconv.GEN_AI_TOOL_DEFINITIONS] = _encode(call.tools).decode()
@@ -199,9 +202,59 @@ def _span(call: Call) -> dict[str, Any]:
         "parent_span_id": None,
         "start_time": _iso(call.start_s),
         "end_time": _iso(call.end_s),
+        "duration": round(call.end_s - call.start_s, 6),
         "status": {"code": 1},
         "attributes": attributes,
     }
+
+
+_TOOL_ENDS: Final = frozenset(("tool_calls", "tool_call", "tool_use", "function_call"))
+"""Reasons for which GuideLLM takes an answer for tool calls, whatever it says."""
+
+
+def _answer(call: Call, later: Call | None) -> tuple[Sequence[Mapping[str, Any]], list[str]]:
+    """The answer of a call, and why it ended, so that GuideLLM sends one request for each call.
+
+    It follows a conversation from one call to the next: where the next one goes on with another answer, as when
+    recordings are played, that one is told. After an answer with tool calls it sends the tools' results, as the next
+    call, when these are all that came; else a request of its own would come in between, so that such an answer is told
+    without its tool calls.
+    """
+    output: Sequence[Mapping[str, Any]] = call.output or ()
+    reasons = list(call.finish_reasons)
+    before, after = call.content or (), (later.content or ()) if later is not None else ()
+    added = after[len(before) :] if after[: len(before)] == before else ()
+    if added and added[0].get("role") == "assistant":
+        said, *rest = added
+        if all(_parts(said) != _parts(each) for each in output):
+            output, reasons = ({**said, "finish_reason": "stop"},), ["stop"]
+            if _has(said, "tool_call"):
+                output, reasons = ({**said, "finish_reason": "tool_calls"},), ["tool_calls"]
+        if rest and all(_has_only(each, "tool_call_response") for each in rest):
+            return output, reasons
+    if any(_has(each, "tool_call") for each in output) or not _TOOL_ENDS.isdisjoint(reasons):
+        output = [
+            {
+                **each,
+                "parts": [part for part in _parts(each) if part.get("type") != "tool_call"],
+                "finish_reason": "stop",
+            }
+            for each in output
+        ]
+        reasons = ["stop"]
+    return output, reasons
+
+
+def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return message.get("parts") or ()
+
+
+def _has(message: Mapping[str, Any], kind: str) -> bool:
+    return any(part.get("type") == kind for part in _parts(message))
+
+
+def _has_only(message: Mapping[str, Any], kind: str) -> bool:
+    return bool(_parts(message)) and all(part.get("type") == kind for part in _parts(message))
 
 
 def agentperf_local(calls: Calls, where: str) -> Files:
@@ -213,10 +266,12 @@ def agentperf_local(calls: Calls, where: str) -> Files:
             {
                 "task_id": task.id,
                 "trace": trace,
+                "source_recording": task.id,
                 "family": task.domain or "recorded",
                 "model_calls": len(task.turns),
                 "tool_calls": sum(len(turn.tools_called) for turn in task.turns),
                 "total_recorded_tool_delay_ms": sum(1000 * (turn.tool_delay_s or 0.0) for turn in task.turns),
+                "required_context_tokens": task.context_tokens,
             }
         )
         rows = [_local_row(task, index, turn) for index, turn in enumerate(task.turns)]
@@ -227,6 +282,9 @@ def agentperf_local(calls: Calls, where: str) -> Files:
 
 
 def _local_row(task: Task, index: int, turn: Turn) -> bytes:
+    delay_ms = 1000 * (turn.tool_delay_s or 0.0)
+    # What each tool took is not known: that they took the delay together is what the format has it for.
+    calls = [{"tool_name": name, "duration_ms": delay_ms / len(turn.tools_called)} for name in turn.tools_called]
     return _encode(
         {
             "version": 1,
@@ -238,8 +296,8 @@ def _local_row(task: Task, index: int, turn: Turn) -> bytes:
             "tools": msgspec.Raw(turn.tools or b"[]"),
             "target_output_tokens": turn.target_output_tokens,
             "recorded_prompt_tokens": turn.input_tokens,
-            "simulated_tool_delay_ms_after": 1000 * (turn.tool_delay_s or 0.0),
-            "recorded_tool_calls_after": [],
+            "simulated_tool_delay_ms_after": delay_ms,
+            "recorded_tool_calls_after": calls,
         }
     )
 

@@ -8,7 +8,7 @@ import pytest
 pytestmark = [
     pytest.mark.peer("aiperf"),
     pytest.mark.skipif(peer.found() is None, reason=peer.MISSING),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 LOAD = ("--request-count", "12", "--concurrency", "3", "--isl", "200", "--osl", "20")

@@ -8,7 +8,7 @@ from otel_agentperf_analyzers import open_source
 pytestmark = [
     pytest.mark.peer("guidellm"),
     pytest.mark.skipif(peer.found() is None, reason=peer.MISSING),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 
 LOAD = (

@@ -17,9 +17,11 @@ def found() -> Path | None:
     return program("agentperf-local", "agentperf-local")
 
 
-def run(command: Path, base_url: str, output: Path, replay: str = "aa-mini-v1") -> list[dict[str, Any]]:
-    """Replay with recorded tool delays and exact lengths; the records of its `turns.jsonl`."""
-    arguments = ["--replay", replay, "--base-url", f"{base_url}/v1", "--model", "simulated", "--output-dir", output]
+def run(command: Path, base_url: str, output: Path, replay: str | Path = "aa-mini-v1") -> list[dict[str, Any]]:
+    """Replay one of its own or a manifest, with recorded tool delays and exact lengths; the records of its
+    `turns.jsonl`."""
+    chosen = [replay] if isinstance(replay, Path) else ["--replay", replay]
+    arguments = [*chosen, "--base-url", f"{base_url}/v1", "--model", "simulated", "--output-dir", output]
     policy = ["--tool-mode", "fixed_delay", "--output-token-policy", "exact", "--no-progress"]
     cache = directory() / "tiktoken"
     subprocess.run(

@@ -201,7 +201,8 @@ def with_content(path: Path) -> Path:
             GEN_AI_RESPONSE_FINISH_REASONS=["stop"],
         )
 
-    return store(path, told(0, 0, 300, 1), told(5, 1, 500, 3))
+    tool = span(2, GEN_AI_OPERATION_NAME="execute_tool", TOOL_TURN_ID="t1/0", GEN_AI_TOOL_NAME="ls")
+    return store(path, told(0, 0, 300, 1), tool, told(5, 1, 500, 3))
 
 
 def exported(source: Path, form: str, out: Path) -> Path:
@@ -216,6 +217,11 @@ def test_agentperf_locals_format_plays_as_the_store_does(tmp_path: Path) -> None
     assert other.format == "agentperf-local"
     assert [turn.messages for turn in other.tasks[0].turns] == [turn.messages for turn in one.tasks[0].turns]
     assert other.tasks[0].turns[0].tool_delay_s == 3.0
+    (task,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["tasks"]
+    assert (task["source_recording"], task["required_context_tokens"]) == ("t1", 540)
+    rows = [json.loads(row) for row in (tmp_path / "out" / task["trace"]).read_text().splitlines()]
+    assert [row["recorded_tool_calls_after"] for row in rows] == [[{"tool_name": "ls", "duration_ms": 3000.0}], []]
+    assert (task["tool_calls"], task["total_recorded_tool_delay_ms"]) == (1, 3000.0)
     roles = [json.loads(each)["role"] for each in other.tasks[0].turns[1].messages]
     assert roles == ["system", "user", "assistant", "tool"]
 
@@ -241,6 +247,7 @@ def test_guidellms_spans_have_their_messages_and_tokens(tmp_path: Path) -> None:
     first, second = session["spans"]
     assert first["start_time"] == "2027-01-15T08:00:00Z"
     assert first["status"] == {"code": 1}
+    assert first["duration"] == 2.0
     attributes = second["attributes"]
     assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.usage.output_tokens"]) == (500, 40)
     assert [message["role"] for message in json.loads(attributes["gen_ai.input.messages"])] == [
@@ -249,6 +256,44 @@ def test_guidellms_spans_have_their_messages_and_tokens(tmp_path: Path) -> None:
         "assistant",
         "tool",
     ]
+
+
+SAID = {"type": "text", "content": "live words"}
+CALLED = MESSAGES[1]["parts"][0]
+RESULT = MESSAGES[2]
+HUMAN = {"role": "user", "parts": [{"type": "text", "content": "and now?"}]}
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason", "after", "told"),
+    [
+        ([CALLED], "tool_calls", [MESSAGES[1], RESULT], ([CALLED], "tool_calls")),
+        ([SAID], "length", [{"role": "assistant", "parts": [SAID]}, HUMAN], ([SAID], "length")),
+        # The next call goes on with another answer: a recording was played.
+        ([SAID], "length", [MESSAGES[1], RESULT], ([CALLED], "tool_calls")),
+        ([CALLED], "tool_calls", [{"role": "assistant", "parts": [SAID]}, HUMAN], ([SAID], "stop")),
+        # Tool calls that no results alone come after.
+        ([SAID, CALLED], "tool_calls", None, ([SAID], "stop")),
+        ([CALLED], "tool_calls", [MESSAGES[1], RESULT, HUMAN], ([], "stop")),
+        ([], "tool_use", [HUMAN], ([], "stop")),
+    ],
+)
+def test_guidellms_answers_are_those_that_the_next_call_goes_on_from(
+    tmp_path: Path, parts: Any, reason: str, after: list[Any] | None, told: tuple[Any, str]
+) -> None:
+    def call(index: int, messages: list[Any], **more: Any) -> dict[str, Any]:
+        return turn(5.0 * index, index, 300, None, GEN_AI_INPUT_MESSAGES=json.dumps(messages), **more)
+
+    answer = [{"role": "assistant", "parts": parts, "finish_reason": reason}]
+    ended = {"GEN_AI_OUTPUT_MESSAGES": json.dumps(answer), "GEN_AI_RESPONSE_FINISH_REASONS": [reason]}
+    calls = [call(0, MESSAGES[:1], **ended)]
+    if after is not None:
+        calls.append(call(1, [MESSAGES[0], *after]))
+    path = exported(store(tmp_path / "st", *calls), "guidellm-otel", tmp_path / "otel.jsonl")
+    first = json.loads(path.read_text())["spans"][0]["attributes"]
+    (output,) = json.loads(first["gen_ai.output.messages"])
+    assert (output["parts"], output["finish_reason"]) == told
+    assert first["gen_ai.response.finish_reasons"] == [told[1]]
 
 
 def test_wekas_traces_share_the_blocks_that_the_prompts_share(tmp_path: Path) -> None:
@@ -278,7 +323,7 @@ def test_spans_go_to_parquet(tmp_path: Path) -> None:
     import pyarrow.parquet as parquet
 
     path = exported(with_content(tmp_path / "st"), "parquet", tmp_path / "spans.parquet")
-    assert parquet.read_table(path).num_rows == 2
+    assert parquet.read_table(path).num_rows == 3
 
 
 @pytest.mark.parametrize("form", ["aiperf", "guidellm-otel", "agentperf-local"])
