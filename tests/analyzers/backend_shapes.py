@@ -73,7 +73,7 @@ def serving(
                 parts.path,
                 {name: values[0] for name, values in parse_qs(parts.query).items()},
                 {name.lower(): value for name, value in self.headers.items()},
-                self.rfile.read(size).decode(),
+                self.rfile.read(size).decode(errors="replace"),
             )
             requests.append(request)
             response = answer(request)

@@ -14,6 +14,7 @@ import typer
 
 from otel_agentperf import semconv
 from otel_agentperf.cli.main import app
+from otel_agentperf.instruments import instruments
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")])
@@ -98,6 +99,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_attributes_named_in_the_text_exist(page: Path) -> None:
     known = {value for value in vars(semconv).values() if isinstance(value, str)}
+    known |= {instrument.name for instrument in instruments()}
     named = set(re.findall(r"`((?:gen_ai|agentperf)\.[a-z0-9_.]*[a-z0-9])`", page.read_text(encoding="utf-8")))
     assert named <= known
 
