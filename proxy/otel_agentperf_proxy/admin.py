@@ -5,6 +5,7 @@ collector does; `/status` what the processes tell of themselves, as JSON; `/metr
 exemplars in OpenMetrics. `POST /outcome` tells how a trajectory's task came out.
 """
 
+import asyncio
 import math
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Protocol
@@ -75,7 +76,9 @@ def create_admin(proxy: Supervised) -> Starlette:
         return JSONResponse({"version": __version__, **await proxy.status()})
 
     async def metrics(request: Request) -> Response:
-        body, content_type = exposition(await proxy.metrics(), request.headers.get("accept", ""))
+        families = await proxy.metrics()
+        # Thousands of series take their time; the probes are answered meanwhile.
+        body, content_type = await asyncio.to_thread(exposition, families, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
     async def outcome(request: Request) -> Response:
