@@ -9,7 +9,7 @@ import typer
 
 from otel_agentperf.cli.bench import play_watched, raise_file_limit, record_levels
 from otel_agentperf.cli.common import console
-from otel_agentperf.cli.report import ReportFormat, show
+from otel_agentperf.cli.report import ReportFormat, show, write_html
 from otel_agentperf.errors import ExitCode, StoreError
 
 __all__ = ["register"]
@@ -37,7 +37,7 @@ def demo(
     """See it work: a simulated endpoint, the proxy, agents that replay recorded work, and the report; in a minute.
 
     Nothing is downloaded and no address is needed. The trace store stays in DIR, to be explored with the other
-    commands.
+    commands, and beside it the report as `report.html`, where the extra `report` is installed.
 
     Example:
 
@@ -73,8 +73,10 @@ def demo(
         raise typer.Exit(ExitCode.INTERRUPTED if result.stopped == "interrupted" else ExitCode.UNAVAILABLE)
     with open_source(str(store)) as database:
         content = build(database, benchmark=result.benchmark_id)
+        page = out / "report.html"
+        has_page = write_html(database, content, page, result.benchmark_id)
     show(content, ReportFormat.JSON if json else ReportFormat.TABLE)
-    _suggest(store)
+    _suggest(store, page if has_page else None)
 
 
 def _make(directory: Path) -> None:
@@ -84,10 +86,15 @@ def _make(directory: Path) -> None:
         raise StoreError(f"cannot make {directory}: {exc.strerror}") from exc
 
 
-def _suggest(store: Path) -> None:
+def _suggest(store: Path, page: Path | None) -> None:
     place = shlex.quote(str(store))
+    if page is None:
+        show_it = f"pip install 'otel-agentperf[report]' && otel-agentperf report {place} -o report.html"
+    else:
+        show_it = f"open {shlex.quote(str(page))} in a browser"
     console.print("\nTo go on from here:")
     for words, command in (
+        ("the report with plots", show_it),
         ("each LLM call", f"otel-agentperf turns {place} --limit 10"),
         ("each agent's work on a task", f"otel-agentperf trajectories {place}"),
         ("where tools cost time", f"otel-agentperf tools {place} --where 'duration_s > 1'"),

@@ -51,6 +51,9 @@ def test_the_report_has_levels_and_verdicts_and_the_store_stays(tmp_path, read_s
     assert all(len(target["verdicts"]) == 3 for target in benchmark["targets"])
     assert report["unread"]["lines"] == 0
     assert "otel-agentperf turns" in stderr
+    page = tmp_path / "demo" / "report.html"
+    assert f"open {page} in a browser" in stderr
+    assert benchmark["benchmark_id"] in page.read_text()
     turns = read_store(tmp_path / "demo" / "store", "turns")
     truth = {
         row["request_id"]: row for row in map(json.loads, (tmp_path / "demo" / "truth.jsonl").read_text().splitlines())
