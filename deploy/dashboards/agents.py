@@ -154,7 +154,7 @@ TIERS = [
 CAPACITIES = [
     row("Capacity"),
     lines(
-        "Agents at work",
+        "Agents at work over time",
         promql(
             f"sum by (gen_ai_request_model, agentperf_agent_kind) (agentperf_agents_active{{{AGENT}}})",
             "{{agentperf_agent_kind}} {{gen_ai_request_model}}",

