@@ -1,13 +1,16 @@
-"""Mean power over a window: numbers that a reader can compute, gaps that count as such, and nvidia-smi."""
+"""Mean power over a window: numbers that a reader can compute, gaps that count as such, nvidia-smi and NVML."""
 
 import os
+import sys
+from itertools import cycle
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from otel_agentperf.cli.bench_power import Meter
 from otel_agentperf.errors import UsageError
-from otel_agentperf.power import MeanPower, NvidiaSampler, mean_power
+from otel_agentperf.power import MeanPower, NvidiaSampler, NvmlSampler, mean_power
 
 S = 10**9
 
@@ -73,6 +76,79 @@ def test_a_machine_without_the_program_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="--power-watts"):
         NvidiaSampler()
+
+
+class Nvml(ModuleType):
+    """NVML of a machine whose GPUs draw these milliwatts in turn; an exception is raised instead."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *gpus: list[int | Exception], driver: bool = True) -> None:
+        super().__init__("pynvml")
+        self.gpus = [cycle(each) for each in gpus]
+        self.driver = driver
+        self.open = 0
+
+    def nvmlInit(self) -> None:
+        if not self.driver:
+            raise self.NVMLError("Driver Not Loaded")
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:
+        self.open -= 1
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self.gpus)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:
+        told = next(self.gpus[gpu])
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+
+def test_nvml_is_asked_for_all_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml([310_500, 290_500], [289_500])
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with NvmlSampler(interval_s=0.01) as sampler:
+        while len(sampler.samples) < 4:
+            pass
+    assert [watts for _, watts in sampler.samples[:4]] == [600.0, 580.0, 600.0, 580.0]
+    first, last = sampler.samples[0][0], sampler.samples[2][0]
+    found = mean_power(sampler.samples[:3], first, last)
+    assert found.coverage == 1.0
+    assert found.mean_w == pytest.approx(590.0), "the area of two equal trapezia, whatever the pauses"
+    assert nvml.open == 0
+
+
+def test_a_gpu_that_does_not_answer_leaves_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = Nvml([100_000, Nvml.NVMLError("GPU is lost"), 120_000], [50_000])
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with NvmlSampler(interval_s=0.01) as sampler:
+        while len(sampler.samples) < 4:
+            pass
+    assert [watts for _, watts in sampler.samples[:4]] == [150.0, 170.0, 150.0, 170.0], "no sum of one GPU alone"
+
+
+@pytest.mark.parametrize(
+    ("nvml", "words"),
+    [
+        (None, "pip install"),
+        (Nvml(driver=False), "Driver Not Loaded"),
+        (Nvml(), "no GPU"),
+        (Nvml([Nvml.NVMLError("Not Supported")]), "Not Supported"),
+    ],
+)
+def test_a_machine_without_nvmls_power_is_refused(
+    monkeypatch: pytest.MonkeyPatch, nvml: ModuleType | None, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with pytest.raises(UsageError, match=words):
+        Meter("nvml", None)
 
 
 @pytest.mark.parametrize(("source", "watts", "words"), [("nvidia-smi", 5.0, "one of the two"), ("ipmi", None, "write")])

@@ -380,9 +380,10 @@ class Traces:
     power: Annotated[
         str | None,
         typer.Option(
-            metavar="nvidia-smi|URL",
-            help="Measure it: by `nvidia-smi` on this machine, which then has to be the deployment, or from a "
-            "Prometheus server, `http://HOST:9090?query=sum(...)`. Levels whose window is covered to 95 % have it.",
+            metavar="nvml|nvidia-smi|URL",
+            help="Measure it: by `nvml` (the extra `gpu`) or `nvidia-smi` on this machine, which then has to be the "
+            "deployment, or from Prometheus, `http://HOST:9090?query=sum(...)`. Levels whose window is covered "
+            "to 95 % have it.",
             rich_help_panel=_TRACES,
         ),
     ] = None

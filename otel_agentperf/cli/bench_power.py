@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 from otel_agentperf.cli.common import console
 from otel_agentperf.errors import SourceError, UsageError
-from otel_agentperf.power import NvidiaSampler, mean_power
+from otel_agentperf.power import NvidiaSampler, NvmlSampler, mean_power
 
 if TYPE_CHECKING:
-    from otel_agentperf.power import PowerSample
+    from collections.abc import Callable
+
+    from otel_agentperf.power import PowerSample, Sampler
     from otel_agentperf.replay import LevelResult
 
 __all__ = ["Meter"]
 
-NVIDIA_SMI: Final = "nvidia-smi"
+SAMPLERS: "Final[dict[str, Callable[[], Sampler]]]" = {"nvidia-smi": NvidiaSampler, "nvml": NvmlSampler}
 
 _AROUND: Final = timedelta(minutes=2)
 """Samples before and after the window that belong to its ends."""
@@ -24,7 +26,7 @@ class Meter:
     """Measures while its context lasts.
 
     Args:
-        source: `nvidia-smi`, or the URL of a Prometheus server with a query.
+        source: `nvidia-smi`, `nvml`, or the URL of a Prometheus server with a query.
         watts: the power, when it is known.
 
     Raises:
@@ -34,11 +36,11 @@ class Meter:
     def __init__(self, source: str | None, watts: float | None) -> None:
         if source is not None and watts is not None:
             raise UsageError("--power measures what --power-watts gives: name one of the two")
-        if source is not None and source != NVIDIA_SMI and not source.startswith(("http://", "https://")):
-            raise UsageError(f"--power {source}: write nvidia-smi, or http://HOST:9090?query=sum(...)")
-        self._url = source if source != NVIDIA_SMI else None
+        if source is not None and source not in SAMPLERS and not source.startswith(("http://", "https://")):
+            raise UsageError(f"--power {source}: write nvidia-smi, nvml, or http://HOST:9090?query=sum(...)")
+        self._url = source if source not in SAMPLERS else None
         self._watts = watts
-        self._sampler = NvidiaSampler() if source == NVIDIA_SMI else None
+        self._sampler = SAMPLERS[source]() if source in SAMPLERS else None
         self._running = ExitStack()
 
     def __enter__(self) -> "Meter":
@@ -50,7 +52,8 @@ class Meter:
         self._running.close()
 
     def over(self, level: "LevelResult") -> float | None:
-        """The mean power over a level's steady window, W; None when it is not known, and then it is said why."""
+        """The mean power over a level's steady window, W. How much of the window it covers is said; None when that is
+        not enough."""
         start_ns, end_ns = level.steady_start_unix_ns, level.steady_end_unix_ns
         if start_ns is None or end_ns is None or (self._sampler is None and self._url is None):
             return self._watts
@@ -60,8 +63,8 @@ class Meter:
             console.print(f"{level.agents} agents: no power: {problem}", soft_wrap=True, markup=False)
             return None
         found = mean_power(samples, start_ns, end_ns)
-        if found.mean_w is None:
-            console.print(f"{level.agents} agents: power is known of {found.coverage:.0%} of the window: not enough")
+        known = f"{level.agents} agents: power is known of {found.coverage:.0%} of the window"
+        console.print(f"{known}: {f'{found.mean_w:,.0f} W' if found.mean_w is not None else 'not enough'}")
         return found.mean_w
 
     def _samples(self, start_ns: int, end_ns: int) -> "tuple[PowerSample, ...]":
