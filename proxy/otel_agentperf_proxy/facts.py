@@ -135,6 +135,8 @@ class ResponseFacts:
     """Output chunks seen before the first part of the body that the observer missed; None when it missed none."""
     outputs_at_last_gap: int = 0
     """Output chunks seen before the last part that it missed."""
+    gaps_ns: list[int] | None = None
+    """Between output chunks, in ascending order; None until `timing.output_gaps` was asked for them."""
     content: Mapping[str, str] | None = None
     problem: str | None = None
     """Why the body could not be read, in a few words."""

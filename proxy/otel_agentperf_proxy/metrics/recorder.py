@@ -2,8 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
-from operator import sub
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -14,6 +12,7 @@ from otel_agentperf.instruments import Instrument
 from otel_agentperf_proxy.calls import Call
 from otel_agentperf_proxy.metrics.series import Family, Histogram, Moment, Number, Registry, Values
 from otel_agentperf_proxy.metrics.slo import ERROR_RATE, Figures, Judge, figures, output_speed_tps
+from otel_agentperf_proxy.timing import output_gaps
 from otel_agentperf_proxy.trajectory import Placement, Run, ToolSpan
 from otel_agentperf_proxy.trajectory.records import Trajectory
 
@@ -263,9 +262,8 @@ class Recorder:
         response = call.response
         if response is None or response.outputs_before_gap is not None or len(response.output_ns) < 2:
             return
-        output_ns = response.output_ns
-        gaps_ns = sorted(map(sub, islice(output_ns, 1, None), output_ns))
-        kind.histogram(metric.CLIENT_INFERENCE_TIME_PER_OUTPUT_CHUNK, kind.call).observe_sorted(gaps_ns, 1e9)
+        chunks = kind.histogram(metric.CLIENT_INFERENCE_TIME_PER_OUTPUT_CHUNK, kind.call)
+        chunks.observe_sorted(output_gaps(response), 1e9)
 
     def _tokens(self, kind: _Kind, attributes: Mapping[str, Any]) -> None:
         """Tokens that the server counted."""
