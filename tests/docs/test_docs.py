@@ -96,6 +96,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors, f"{target}#{anchor}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = {(ROOT / "docs" / target).resolve() for target, _ in _LINK.findall(index) if target}
+    unlinked = {page for page in ROOT.glob("docs/*.md") if page.name != "README.md"} - linked
+    assert not unlinked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_attributes_named_in_the_text_exist(page: Path) -> None:
     known = {value for value in vars(semconv).values() if isinstance(value, str)}
