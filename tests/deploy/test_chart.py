@@ -95,3 +95,19 @@ def test_two_releases_share_no_name() -> None:
         for name in ("one", "two")
     ]
     assert not names[0] & names[1]
+
+
+@needs("python")
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, []),
+        ({"serviceMonitor": {"enabled": True}}, ["none"]),
+        ({"serviceMonitor": {"enabled": True}, "env": [{"name": "OTEL_METRICS_EXPORTER", "value": "otlp"}]}, ["otlp"]),
+    ],
+    ids=["by OTLP", "scraped", "both"],
+)
+def test_metrics_take_one_way_unless_told(values: dict[str, Any], wanted: list[str]) -> None:
+    (workload,) = (each for each in render({**LEAST, **values}) if each["kind"] == "Deployment")
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    assert [one["value"] for one in container["env"] if one["name"] == "OTEL_METRICS_EXPORTER"] == wanted

@@ -2,26 +2,22 @@
 
 import hashlib
 import json
-import os
 import re
-import socket
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
-from shipped import DEPLOY, needs, tool
+from collectors import PATIENCE_S, running_collector
+from shipped import DEPLOY, needs
 
 from otel_agentperf import semconv
 from otel_agentperf.semconv import OUTCOME, STATUS, TIME_FIRST_OUTPUT, TRAJECTORY_ID
 
-PATIENCE_S = 60.0
 SLOW_S = 5.0
 TRAJECTORIES = 64
 
@@ -61,36 +57,16 @@ def run(number: int, trajectory: str, **facts: Any) -> list[dict[str, Any]]:
 @contextmanager
 def collector(directory: Path) -> Iterator[tuple[str, Path]]:
     """`sampling.yaml`, but that it writes to a file and waits two seconds; gives its address and the file."""
-    with ExitStack() as stack:
-        grpc, http = (stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(2))
-    config = yaml.safe_load((DEPLOY / "collector" / "sampling.yaml").read_text())
-    config["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] = f"127.0.0.1:{grpc}"
-    config["receivers"]["otlp"]["protocols"]["http"]["endpoint"] = f"127.0.0.1:{http}"
-    config["processors"]["batch"]["timeout"] = "100ms"
     out = directory / "out.jsonl"
-    config["exporters"] = {"file": {"path": str(out), "flush_interval": "100ms"}}
-    config["service"]["pipelines"]["traces"]["exporters"] = ["file"]
-    config["service"]["telemetry"] = {"metrics": {"level": "none"}}
-    (directory / "config.yaml").write_text(yaml.safe_dump(config))
-    program, log = tool("otelcol"), directory / "log"
-    assert program is not None
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [program, "--config", directory / "config.yaml"],
-            stdout=file,
-            stderr=file,
-            env={**os.environ, "DECISION_WAIT": "2s"},
-        )
-    try:
-        until = time.monotonic() + PATIENCE_S
-        while "Everything is ready" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{http}/v1/traces", out
-    finally:
-        process.terminate()
-        process.wait()
+
+    def change(config: dict[str, Any]) -> None:
+        config["processors"]["batch"]["timeout"] = "100ms"
+        config["exporters"] = {"file": {"path": str(out), "flush_interval": "100ms"}}
+        del config["service"]["pipelines"]["metrics"]
+        config["service"]["pipelines"]["traces"]["exporters"] = ["file"]
+
+    with running_collector("sampling", directory, change, DECISION_WAIT="2s") as url:
+        yield f"{url}/v1/traces", out
 
 
 def send(url: str, spans: list[dict[str, Any]]) -> None:

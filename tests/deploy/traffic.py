@@ -23,6 +23,7 @@ from otel_agentperf.processes import address_of, listen
 from otel_agentperf.simulate import SimulateConfig
 
 PATIENCE_S = 90.0
+NOBODY = "http://127.0.0.1:9"
 TIER = "aa-agentperf:gpt-oss-120b#1"
 MODEL = "gpt-oss-120b"
 
@@ -94,8 +95,8 @@ def troubled_endpoint() -> Iterator[str]:
 
 
 @contextmanager
-def busy_proxy(directory: Path) -> Iterator[Busy]:
-    """A running proxy, for which `work` makes traffic."""
+def busy_proxy(directory: Path, otlp_endpoint: str = NOBODY, **environment: str) -> Iterator[Busy]:
+    """A running proxy, for which `work` makes traffic; an export to nobody fails, and is counted."""
     with ExitStack() as stack:
         endpoint = stack.enter_context(simulated_endpoint(QUICK))
         trouble = stack.enter_context(troubled_endpoint())
@@ -104,14 +105,16 @@ def busy_proxy(directory: Path) -> Iterator[Busy]:
         config = directory / "proxy.toml"
         config.write_text(
             f'upstream = "{endpoint}"\nlisten = "{listening}"\nadmin = "{admin}"\nstore = "{directory / "store"}"\n'
-            # Nobody listens there: the export fails, and is counted.
-            f'otlp_endpoint = "http://127.0.0.1:9"\nslo = ["{TIER}"]\ncapacity = 8\n'
+            f'otlp_endpoint = "{otlp_endpoint}"\nslo = ["{TIER}"]\ncapacity = 8\n'
             f'[[upstreams]]\npath = "/broken"\nurl = "{trouble}"\n[[upstreams]]\npath = "/garbage"\nurl = "{trouble}"\n'
-            '[[upstreams]]\npath = "/gone"\nurl = "http://127.0.0.1:9"\n'
+            f'[[upstreams]]\npath = "/gone"\nurl = "{NOBODY}"\n'
         )
         log = stack.enter_context((directory / "proxy.log").open("w"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "otel_agentperf", "proxy", "--config", config], stderr=log, start_new_session=True
+            [sys.executable, "-m", "otel_agentperf", "proxy", "--config", config],
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **environment},
         )
         stack.callback(_end, process)
         busy = Busy(f"http://{listening}", admin, directory / "store", process, time.time())

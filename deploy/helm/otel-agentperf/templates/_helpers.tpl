@@ -49,6 +49,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or (eq .Values.mode "gateway") .Values.sidecar.service }}true{{ end }}
 {{- end }}
 
+{{/* Whether Prometheus reads the metrics from the pods, and `env` says nothing of them. */}}
+{{- define "otel-agentperf.scraped" -}}
+{{- $scraped := eq .Values.mode "gateway" | ternary .Values.serviceMonitor.enabled .Values.podMonitor.enabled }}
+{{- range .Values.env }}
+{{- if eq .name "OTEL_METRICS_EXPORTER" }}{{ $scraped = false }}{{ end }}
+{{- end }}
+{{- if $scraped }}true{{ end }}
+{{- end }}
+
 {{/* The proxy's TOML file. JSON's scalars and arrays of scalars are TOML's. */}}
 {{- define "otel-agentperf.config" -}}
 {{- $config := omit .Values.config "upstreams" }}
@@ -114,6 +123,10 @@ env:
     valueFrom: { fieldRef: { fieldPath: spec.nodeName } }
   - name: OTEL_RESOURCE_ATTRIBUTES
     value: k8s.pod.name=$(K8S_POD_NAME),k8s.pod.uid=$(K8S_POD_UID),k8s.namespace.name=$(K8S_NAMESPACE_NAME),k8s.node.name=$(K8S_NODE_NAME)
+  {{- if include "otel-agentperf.scraped" . }}
+  - name: OTEL_METRICS_EXPORTER
+    value: none
+  {{- end }}
   {{- with .Values.otlpHeaders.secretName }}
   - name: OTEL_EXPORTER_OTLP_HEADERS
     valueFrom: { secretKeyRef: { name: {{ . | quote }}, key: {{ $.Values.otlpHeaders.key | quote }} } }
