@@ -10,6 +10,8 @@ Each file of `sql/staging` and `sql/metrics` defines one relation. Its first com
     -- reads: relations it is made from
     -- visibility: public | internal           internal ones are steps towards the public ones
     -- storage: table | view                   a table is computed once, when the source is opened
+    -- scope: trajectory                       of some trajectories its rows come from these trajectories' spans alone,
+                                               and from the tables that it reads beside; may be left out
     -- filters: model=COLUMN benchmark=COLUMN trajectory=COLUMN
     -- order: COLUMN, ...                      the natural order of its rows
     -- columns:
@@ -33,9 +35,8 @@ __all__ = ["Column", "Metric", "Relation", "all_relations", "internal", "macros"
 
 _FOLDERS: Final = ("staging", "metrics")
 _COLUMN: Final = re.compile(r'(?P<name>"[^"]+"|\w+) (?P<type>.+?)(?: \[(?P<unit>[^\]]+)\])?: (?P<text>.+)')
-_FIELDS: Final = frozenset(
-    ("relation", "description", "grain", "requires", "source", "reads", "visibility", "storage", "filters", "order")
-)
+_FIELDS: Final = frozenset(("relation", "description", "grain", "requires", "source", "reads", "visibility", "storage"))
+_OPTIONAL: Final = frozenset(("scope", "filters", "order"))
 _METRIC_FIELDS: Final = frozenset(("column", "definition", "formula", "unit", "grain", "requires", "source"))
 
 
@@ -77,6 +78,7 @@ class Relation:
     metrics: tuple[Metric, ...]
     is_public: bool
     is_table: bool
+    is_by_trajectory: bool
     reads: tuple[str, ...]
     filters: Mapping[str, str]
     """Filter name (`model`, `benchmark`, `trajectory`) to the column it compares."""
@@ -142,7 +144,7 @@ def parse(text: str) -> Relation:
             metrics_fields.append({"name": value, **dict(_field(entry) for entry in entries)})
         else:
             fields[key] = " ".join((value, *entries)).strip()
-    if fields.keys() != _FIELDS and fields.keys() | {"filters", "order"} != _FIELDS:
+    if fields.keys() | _OPTIONAL != _FIELDS | _OPTIONAL:
         raise ValueError(f"fields of {fields.get('relation')}: {sorted(fields.keys() ^ _FIELDS)}")
     name = fields["relation"]
     for metric in metrics_fields:
@@ -158,6 +160,7 @@ def parse(text: str) -> Relation:
         metrics=tuple(Metric(relation=name, **metric) for metric in metrics_fields),
         is_public=fields["visibility"] == "public",
         is_table=fields["storage"] == "table",
+        is_by_trajectory=fields.get("scope") == "trajectory",
         reads=tuple(fields["reads"].replace(",", " ").split()),
         filters=dict(part.split("=", 1) for part in fields.get("filters", "").split()),
         order=tuple(fields.get("order", "").replace(",", " ").split()),

@@ -1,6 +1,9 @@
 """The capacity curve of live traffic: figures by the number of agents at work, with intervals over trajectories."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
@@ -11,8 +14,10 @@ import pyarrow.compute as pc
 from otel_agentperf.policies import METRICS
 from otel_agentperf_analyzers import bootstrap
 from otel_agentperf_analyzers.bootstrap import Floats, Integers
+from otel_agentperf_analyzers.sources.base import remove
+from otel_agentperf_analyzers.sources.build import sql_text
 
-__all__ = ["bins", "create", "empty"]
+__all__ = ["bins", "create", "empty", "load", "save"]
 
 FEWEST_TRAJECTORIES: Final = 10
 """A bin of fewer is not judged, whatever the policy asks for: resampling so few says nothing."""
@@ -45,6 +50,26 @@ def create(connection: duckdb.DuckDBPyConnection, loads: pa.Table, tiers: pa.Tab
     """
     known: _Known = {}
     _fill(connection, [row for tier in tiers.to_pylist() for row in _of_tier(tier, loads, known)])
+
+
+def load(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Fill it with what was saved; False when there is nothing that can be read."""
+    try:
+        connection.execute(f"CREATE OR REPLACE TABLE curve_rows AS FROM read_parquet({sql_text(str(path))})")
+    except (duckdb.IOException, duckdb.InvalidInputException):
+        return False
+    return True
+
+
+def save(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Save it for the next reader of the same turns and tiers, if that can be."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(duckdb.IOException, OSError):
+        try:
+            connection.execute(f"COPY curve_rows TO {sql_text(str(partial))} (FORMAT parquet)")
+            partial.rename(path)
+        finally:
+            remove(partial)
 
 
 def _fill(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> None:
@@ -81,7 +106,9 @@ def _of_tier(tier: dict[str, Any], loads: pa.Table, known: _Known) -> Iterator[d
 
 def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table, known: _Known) -> dict[str, Any]:
     encoded = turns.column("trajectory_id").combine_chunks().dictionary_encode()
-    cluster = encoded.indices.to_numpy().astype(np.int64)
+    # In the order of their names, so that the same data gives the same interval in whichever order it comes.
+    position = pc.rank(encoded.dictionary, tiebreaker="dense").to_numpy().astype(np.int64) - 1
+    cluster = position[encoded.indices.to_numpy()]
     trajectories = len(encoded.dictionary)
     weights = bootstrap.draws(trajectories, bootstrap.resamples_for(turns.num_rows))
     failed, attempts = (_floats(turns, name) for name in ("failed_attempt_count", "attempt_count"))
@@ -106,8 +133,8 @@ def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table, known: _Kno
         "trajectories": trajectories,
         "targets": targets,
         "error_rate": float(failed.sum() / attempts.sum()),
-        "error_rate_low": errors[0],
-        "error_rate_high": errors[1],
+        "error_rate_low": None if np.isnan(errors[0]) else errors[0],
+        "error_rate_high": None if np.isnan(errors[1]) else errors[1],
         "verdict": _of_all(verdicts, trajectories >= max(FEWEST_TRAJECTORIES, tier["min_trajectories"])),
     }
 

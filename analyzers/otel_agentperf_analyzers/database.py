@@ -24,6 +24,7 @@ from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf.policies import Tier, load_presets
 from otel_agentperf_analyzers import catalog, curve, judging, relations, selecting, sources
 from otel_agentperf_analyzers import inputs as given
+from otel_agentperf_analyzers.growth import Growth
 from otel_agentperf_analyzers.inputs import Inputs
 from otel_agentperf_analyzers.relations import Relations
 from otel_agentperf_analyzers.sources import Intake, Kept, Period, Skipped, rows
@@ -85,6 +86,7 @@ class Database:
         self._scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-"))
         self._kept: Kept | None = None
         self._curve_of: str | None = None
+        self._has_doubles = False
         self._connection = duckdb.connect(":memory:", config={"temp_directory": str(self._scratch / "spilled")})
         try:
             self._prepare()
@@ -198,9 +200,14 @@ class Database:
         [(tiers,)] = self._connection.execute(
             "SELECT md5(STRING_AGG(CAST(t AS VARCHAR))) FROM slo_tiers AS t"
         ).fetchall()
-        if tiers != self._curve_of:
+        if tiers == self._curve_of:
+            return
+        path = self._relations.place("curve_rows", ("turn_loads", "applied_tiers"))
+        if path is None or not curve.load(self._connection, path):
             curve.create(self._connection, self.fetch("FROM turn_loads"), self.fetch("FROM applied_tiers"))
-            self._curve_of = tiers
+            if path is not None:
+                curve.save(self._connection, path)
+        self._curve_of = tiers
 
     def close(self) -> None:
         """Let go of the memory, of what was spilled to disk, and of the cache."""
@@ -280,6 +287,7 @@ class Database:
                 - (SELECT count(*) FROM originals)
         """).fetchall()
         self.skipped.duplicates += copies
+        self._has_doubles = True
 
     def _define(self, intake: Intake) -> Relations:
         """Make what relations are made of, then shut the door to files and settings."""
@@ -287,20 +295,22 @@ class Database:
         connection.execute(catalog.macros())
         judging.apply(connection, load_presets(), only_its_models=True)
         curve.empty(connection)
-        directory = None
+        directory, growth = None, None
         if intake.spans >= relations.MANY_SPANS:
             directory = self._scratch
             if self._kept is not None and not intake.period.is_bounded:
                 directory = self._kept.directory
+                rest = [path for path in intake.files if path.parent != self._kept.spans]
+                growth = Growth(connection, self._kept, self._scratch, rest, self._has_doubles)
             connection.execute("SET preserve_insertion_order = false")
         self._shut(intake)
-        return Relations(connection, directory)
+        return Relations(connection, directory, growth)
 
     def _shut(self, intake: Intake) -> None:
         """From here on only the files of this source, and our own, can be reached."""
         directories = [self._scratch]
         if self._kept is not None:
-            directories.append(self._kept.directory)
+            directories += [self._kept.directory.parent, self._kept.spans]
         files = intake.files + intake.originals
         for name, paths in (("allowed_directories", directories), ("allowed_paths", files)):
             self._connection.execute(f"SET {name} = [{', '.join(sql_text(str(path)) for path in paths)}]")

@@ -1,7 +1,8 @@
 """Makes relations when they are first asked for, and keeps what they hold for the next reader of the same spans.
 
 Over few spans a relation is a table in memory. Over many it is a Parquet file, so that memory does not limit them, and
-a query reads only the columns that it names; in a store's cache the file outlives this reader.
+a query reads only the columns that it names; in a store's cache the file outlives this reader, and when the store has
+grown, only what changed is made again (`growth.py`).
 """
 
 import os
@@ -17,14 +18,19 @@ import xxhash
 
 from otel_agentperf_analyzers import catalog
 from otel_agentperf_analyzers.catalog import Relation
+from otel_agentperf_analyzers.growth import Growth, Layer, restricted, stacked
 from otel_agentperf_analyzers.sources.base import remove
 from otel_agentperf_analyzers.sources.build import sql_text
+from otel_agentperf_analyzers.sources.cache import SINCE
 
 MANY_SPANS: Final = 20_000
 """From so many on, relations are files."""
 
 _SPANS: Final = frozenset(("raw_spans",))
 """What staging reads; what only renames it is not worth a file."""
+
+_SHARED_COST: Final = "SELECT 1 FROM given_deployment WHERE price_per_hour IS NOT NULL"
+"""With a price per hour open calls share the cost, so that each trajectory's depends on all others."""
 
 _INTROSPECTIVE: Final = re.compile(
     r"\b(show|describe|summarize|pragma\w*|duckdb_\w+|information_schema|sqlite_\w+)\b", re.IGNORECASE
@@ -37,14 +43,26 @@ class Relations:
 
     Args:
         directory: where files of relations go, and may be found; None to hold all in memory.
+        growth: what is known of earlier states of the same source.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, directory: Path | None) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, directory: Path | None, growth: Growth | None = None
+    ) -> None:
         self._connection = connection
         self._directory = directory
+        self._growth = growth
         self._all = {relation.name: relation for relation in catalog.all_relations()}
         self._macros = catalog.macros()
         self._words = {relation.name: frozenset(_words(relation.query)) for relation in self._all.values()}
+        # Through these one trajectory's spans can tell of another one.
+        self._crossing = frozenset(
+            name
+            for relation in self._all.values()
+            if relation.is_by_trajectory
+            for name in relation.reads
+            if name in self._all and self._all[name].is_table and not self._all[name].is_by_trajectory
+        )
         self._made: dict[str, _Made] = {}
 
     def named_in(self, sql: str) -> None:
@@ -67,6 +85,14 @@ class Relations:
             self._make(relation, digests)
             if relation.is_public and not self._made[relation.name].is_commented:
                 self._comment(relation)
+
+    def place(self, name: str, made_from: Iterable[str]) -> Path | None:
+        """The file that a table goes to, or is found in, which is made from these relations by other means than SQL;
+        None to hold it in memory."""
+        if self._directory is None:
+            return None
+        digests = self._digests()
+        return self._directory / f"{name}-{_digest(' '.join(digests[each] for each in made_from))}.parquet"
 
     def _digests(self) -> dict[str, str]:
         """Relation to what changes with its SQL, with that of what it is made from, and with the tables these read."""
@@ -99,36 +125,67 @@ class Relations:
             return
         if is_file and self._make_file(relation, digests):
             return
-        for name in relation.reads:
-            if name in self._all:
-                self._make(self._all[name], digests)
+        self._make_inputs(relation, digests)
         self._define(relation.name, "TABLE" if relation.is_table else "VIEW", relation.query)
         self._made[relation.name] = _Made(digest, is_file)
 
     def _make_file(self, relation: Relation, digests: Mapping[str, str]) -> bool:
-        """Make a relation a view of its file; False where no file can be written."""
+        """Make a relation a view of its files; False where no file can be written."""
         assert self._directory is not None
-        path = self._directory / f"{relation.name}-{digests[relation.name]}.parquet"
-        view = f"FROM read_parquet({sql_text(str(path))})"
+        name = _file(relation, digests)
+        path = self._directory / f"{name}.parquet"
+        layers = [Layer(path)] if path.exists() else None
         try:
-            if not path.exists():
-                for name in relation.reads:
-                    if name in self._all:
-                        self._make(self._all[name], digests)
-                partial = path.with_name(f".{path.name}.{os.getpid()}")
-                try:
-                    options = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
-                    self._connection.execute(f"COPY ({relation.query}) TO {sql_text(str(partial))} ({options})")
-                    partial.rename(path)
-                finally:
-                    remove(partial)
-            self._define(relation.name, "VIEW", view)
+            if self._growth is not None and relation.is_by_trajectory:
+                layers = self._growth.layers(name) or self._grown(relation, digests)
+            if layers is None:
+                self._make_inputs(relation, digests)
+                self._write(relation.query, path)
+                layers = [Layer(path)]
+            self._define(relation.name, "VIEW", stacked(layers))
         except (duckdb.IOException, duckdb.InvalidInputException, OSError):
-            # The disk is full, or the machine went down while the file was written.
-            remove(path)
+            # The disk is full, or the machine went down while a file was written.
+            for layer in layers or [Layer(path)]:
+                remove(layer.path)
             return False
         self._made[relation.name] = _Made(digests[relation.name], True)
         return True
+
+    def _grown(self, relation: Relation, digests: Mapping[str, str]) -> list[Layer] | None:
+        """The relation's files, with one more for the trajectories that changed since an earlier state; None when no
+        such state helps. What this state is gets written down, so that later ones can go on from it."""
+        assert self._growth is not None
+        assert self._directory is not None
+        if any(self._connection.execute(_SHARED_COST).fetchall()):
+            return None
+        crossing = [each for each in self._all.values() if each.name in self._crossing]
+        for each in crossing:
+            self._make(each, digests)
+        if not all(self._made[each.name].is_file for each in crossing):
+            return None
+        self._growth.note()
+        name = _file(relation, digests)
+        others = [f"{_file(each, digests)}.parquet" for each in crossing]
+        for since in self._growth.bases(name, others):
+            touched = self._growth.touched(since, others)
+            self._make_inputs(relation, digests)
+            self._write(restricted(relation, self._all, touched), self._directory / f"{name}{SINCE}{since}.parquet")
+            return self._growth.layers(name)
+        return None
+
+    def _make_inputs(self, relation: Relation, digests: Mapping[str, str]) -> None:
+        for name in relation.reads:
+            if name in self._all:
+                self._make(self._all[name], digests)
+
+    def _write(self, query: str, path: Path) -> None:
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            options = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
+            self._connection.execute(f"COPY ({query}) TO {sql_text(str(partial))} ({options})")
+            partial.rename(path)
+        finally:
+            remove(partial)
 
     def _define(self, name: str, kind: str, query: str) -> None:
         for was in ("TABLE", "VIEW"):
@@ -160,6 +217,11 @@ class _Made:
 
 def _words(sql: str) -> set[str]:
     return set(re.findall(r"\w+", sql))
+
+
+def _file(relation: Relation, digests: Mapping[str, str]) -> str:
+    """How the file of a relation is called, without its ending."""
+    return f"{relation.name}-{digests[relation.name]}"
 
 
 def _digest(text: str) -> str:

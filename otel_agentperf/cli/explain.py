@@ -76,6 +76,7 @@ def explain(
     benchmark: Annotated[str | None, typer.Option(metavar="ID", help="Only this benchmark.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.")] = None,
     slowest: Annotated[int, typer.Option(metavar="N", min=0, help="So many of the slowest turns.")] = 10,
+    given: Given,
     period: Period,
     form: Annotated[
         ReportFormat | None,
@@ -85,7 +86,8 @@ def explain(
     ] = None,
     out: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE.")] = None,
 ) -> None:
-    """Say why it took so long: where the time went, the slowest turns and their causes, cache use, what went wrong.
+    """Say why it took so long and cost so much: where the time went, the slowest turns and their causes, cache use,
+    what went wrong, and with prices and outcomes what was spent for what, and what of it bought nothing.
 
     Example:
 
@@ -96,7 +98,7 @@ def explain(
 
     if form is None:
         form = ReportFormat.JSON if out is not None and out.suffix.lower() == ".json" else ReportFormat.TABLE
-    with opened(source, period) as database:
+    with opened(source, period, given) as database:
         content = explained(database, benchmark=benchmark, model=model, limit=slowest)
     file = None if out is None or str(out) == "-" else out
     if form is ReportFormat.JSON:

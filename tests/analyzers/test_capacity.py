@@ -1,16 +1,22 @@
 """Capacity: resampling against a slow reference, live traffic whose answer is known, the published normalisations."""
 
+import io
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from otel_agentperf import policies
-from otel_agentperf_analyzers import Database, Deployment, Inputs, bootstrap, curve
+from otel_agentperf_analyzers import Database, Deployment, Inputs, bootstrap, curve, open_source, relations
+from otel_agentperf_analyzers.report import build, render
 
 TURNS = st.lists(st.tuples(st.floats(0, 100), st.integers(0, 3)), min_size=1, max_size=20)
 
@@ -138,6 +144,62 @@ def test_what_reaches_over_the_target_is_unclear(open_spans: Callable[..., Datab
     assert speed["low"] < 50 <= speed["high"]
     [row] = database.judged("capacity", [policies.parse("demo:standard")]).to_pylist()
     assert row["statement"] == "the data cannot say: every interval reaches over a target"
+
+
+def test_the_report_shows_the_curve_and_says_what_it_comes_to(open_spans: Callable[..., Database]) -> None:
+    database = open_spans(live({1: 60, 2: 60, 3: 30}), Inputs(deployment=Deployment(accelerators=4)))
+    tiers = [policies.parse(f"demo:{name}") for name in ("standard", "fast")]
+    report = build(database, tiers=tiers)
+    standard, fast = report.live_capacity
+    assert (standard.policy, standard.tier, standard.model) == ("demo@1", "standard", "m")
+    assert (standard.max_agents, standard.first_fail, standard.agents_per_accelerator) == (2, 3, 0.5)
+    assert [(load.agents_low, load.verdict) for load in standard.curve] == [(1, "holds"), (2, "holds"), (3, "fails")]
+    assert standard.headroom_agents == pytest.approx(0)
+    speed = next(target for target in standard.curve[2].targets if target.metric == "output_speed")
+    assert (speed.wanted, speed.found, speed.low, speed.high) == (50, 30, 30, 30)
+    assert fast.max_agents is None
+    file = io.StringIO()
+    render(report, Console(file=file, width=100, highlight=False))
+    text = [line.rstrip() for line in file.getvalue().splitlines()]
+    assert "Capacity demo@1 · m · 2.00 agents at work on average" in text
+    assert [line.split() for line in text if line.split()[:3] == ["3", "60", "60"]] == [
+        ["3", "60", "60", "fails", "30.0–30.0", "fails", "30.0–30.0"]
+    ]
+    assert "standard: 2 agents; 3 is shown to fail; headroom 0.000; 0.500 per accelerator" in text
+    assert msgspec.json.decode(msgspec.json.encode(report))["live_capacity"][0]["curve"][0]["error_rate_low"] == 0
+
+
+def test_the_report_says_where_live_traffic_is_too_little(open_spans: Callable[..., Database]) -> None:
+    report = build(open_spans("call t=0 first=0.1 last=1.1 end=2 in=10 out=21"), tiers=policies.select("demo"))
+    file = io.StringIO()
+    render(report, Console(file=file, width=80, highlight=False))
+    assert "all tiers: the data cannot say: no load was met by enough trajectories" in file.getvalue()
+    assert build(open_spans("call t=0 bench=b level=1 end=2"), tiers=policies.select("demo")).live_capacity == ()
+
+
+def test_what_was_measured_once_over_a_store_is_kept(
+    tmp_path: Path, to_lines: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relations, "MANY_SPANS", 1)
+    (tmp_path / "spans-a-0.jsonl").write_text(to_lines(live({1: 60, 2: 30})))
+    measured: list[int] = []
+    create = curve.create
+
+    def noted(*arguments: Any) -> None:
+        measured.append(1)
+        create(*arguments)
+
+    monkeypatch.setattr(curve, "create", noted)
+    found = []
+    for tier in ("demo:standard", "demo:standard", "demo:fast", "demo:fast"):
+        with open_source(str(tmp_path)) as database:
+            found.append(database.judged("capacity_curve", [policies.parse(tier)]).to_pylist())
+    assert len(measured) == 2
+    assert found[0] == found[1] != found[2] == found[3]
+    for path in tmp_path.glob(".cache/*/results/*/curve_rows-*"):
+        path.write_bytes(b"PAR1")
+    with open_source(str(tmp_path)) as database:
+        assert database.judged("capacity_curve", [policies.parse("demo:fast")]).to_pylist() == found[3]
 
 
 def test_the_load_of_a_turn_is_the_mean_of_agents_at_work(open_spans: Callable[..., Database]) -> None:

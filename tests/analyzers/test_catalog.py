@@ -59,6 +59,7 @@ METRICS = """
         time_first_token time_decode time_retries time_queue time_prefill
         max_agents agents_per_accelerator agents_per_mw agents_per_dollar_hour headroom
         success_rate tasks_per_hour ended_per_hour tokens_per_completed_task cost_per_completed_task cost_per_task
+        rate_limit_left wasted_cost
     """
 
 CASES = Path(__file__).parents[1] / "cases" / "metrics"

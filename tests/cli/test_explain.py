@@ -93,6 +93,23 @@ def test_explain_as_text_has_its_sections(otel: Command, place: Path) -> None:
     assert json.loads((place / "why.json").read_text())["times"]
 
 
+def test_explain_says_what_was_spent_for_what(otel: Command, place: Path) -> None:
+    (place / "prices.toml").write_text('[[price]]\nmodels = ["gpt-*"]\ninput = 1000\noutput = 10000\n')
+    (place / "outcomes.csv").write_text("trajectory_id,outcome\nanna,success\nbert,failure\n")
+    given = ("--prices", "prices.toml", "--outcomes", "outcomes.csv")
+    told = json.loads(otel("explain", *given, "--format", "json").out)
+    everything = told["work"][0]
+    assert (everything["dimension"], everything["tasks"], everything["success_rate"]) == ("all", 2, 0.5)
+    assert everything["cost_per_completed_task"] == pytest.approx(7.04)
+    assert everything["wasted_cost"] == 0
+    text = otel("explain", *given).out
+    assert "Cost and outcome" in text
+    assert "1 call without a price" in text
+    of_model = json.loads(otel("explain", *given, "--model", "gpt-oss-120b", "--format", "json").out)["work"]
+    assert [row["dimension"] for row in of_model] == ["model"]
+    assert "Cost and outcome" not in otel("explain").out
+
+
 def test_compare_of_a_source_with_itself_shows_no_difference(otel: Command) -> None:
     done = otel("compare", "levels#mini-1", "levels", "--check", "--format", "json")
     assert (done.code, done.err) == (0, "")

@@ -7,6 +7,7 @@ import msgspec
 
 from otel_agentperf_analyzers.database import Database
 from otel_agentperf_analyzers.explain.model import CacheUse, Causes, Explanation, SlowTurn, Times, Trouble
+from otel_agentperf_analyzers.report.model import Work
 
 __all__ = ["explain"]
 
@@ -17,7 +18,7 @@ TROUBLED: Final = 5
 def explain(
     database: Database, *, benchmark: str | None = None, model: str | None = None, limit: int = SLOWEST
 ) -> Explanation:
-    """Why the work of a source took so long.
+    """Why the work of a source took so long and cost so much.
 
     Args:
         benchmark: only this one.
@@ -34,6 +35,7 @@ def explain(
         cache=msgspec.convert(_rows(database, "cache", chosen), tuple[CacheUse, ...]),
         trouble=msgspec.convert(together, Trouble) if together["trajectories"] else None,
         troubled=msgspec.convert(_rows(database, "troubled", chosen | {"limit": TROUBLED}), tuple[Trouble, ...]),
+        work=msgspec.convert(_rows(database, "work", chosen), tuple[Work, ...]),
     )
 
 

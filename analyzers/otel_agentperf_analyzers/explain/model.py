@@ -7,6 +7,8 @@ from datetime import datetime
 
 import msgspec
 
+from otel_agentperf_analyzers.report.model import Work
+
 __all__ = ["CacheUse", "Causes", "Explanation", "SlowTurn", "Times", "Trouble"]
 
 
@@ -92,10 +94,11 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     loops: int
     stalls: int | None
     wasted_tokens: int | None
+    wasted_cost: float | None
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the work of a source took so long."""
+    """Why the work of a source took so long and cost so much."""
 
     source: str
     times: tuple[Times, ...]
@@ -104,3 +107,5 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     cache: tuple[CacheUse, ...]
     trouble: Trouble | None
     troubled: tuple[Trouble, ...]
+    work: tuple[Work, ...]
+    """What tasks cost, what of it bought nothing, and how they came out."""

@@ -7,6 +7,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from otel_agentperf_analyzers.explain.model import CacheUse, Explanation, SlowTurn, Times, Trouble
+from otel_agentperf_analyzers.report.model import Work
 from otel_agentperf_analyzers.report.text import amount, count, digits, heading, integer, plain, plain_table, share
 
 __all__ = ["render"]
@@ -35,6 +36,7 @@ def render(explanation: Explanation, console: Console) -> None:
         _slow(explanation),
         _cache(explanation.cache),
         _trouble(explanation.trouble, explanation.troubled),
+        _work(explanation.work),
     ):
         for part in parts:
             console.print(part)
@@ -138,6 +140,7 @@ def _trouble(together: Trouble | None, rows: tuple[Trouble, ...]) -> Iterable[Re
         "loops",
         "stalls",
         "wasted\ntokens",
+        "wasted\ncost",
     )
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
@@ -152,5 +155,40 @@ def _trouble(together: Trouble | None, rows: tuple[Trouble, ...]) -> Iterable[Re
             integer(row.loops),
             integer(row.stalls),
             amount(row.wasted_tokens),
+            digits(row.wasted_cost),
         )
     yield table
+
+
+def _work(rows: tuple[Work, ...]) -> Iterable[RenderableType]:
+    """What was spent, for what."""
+    if not any(row.cost is not None or row.success_rate is not None for row in rows):
+        return
+    yield heading("Cost and outcome")
+    table = plain_table(roomy=True)
+    table.add_column("of", overflow="fold")
+    names = ("tasks", "success", "un-\nknown", "cost", "cost per\ntask", "cost per\nsuccess", "tokens per\nsuccess")
+    for name in (*names, "wasted\ntokens", "wasted\ncost", "of the\ncost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        of = "live traffic" if row.benchmark_id is None else f"{plain(row.benchmark_id)}, {row.level} agents"
+        if row.dimension != "all":
+            of = f"  {row.dimension.replace('_', ' ')} {plain(row.dimension_value or '')}"
+        wasted = row.wasted_cost / row.cost if row.wasted_cost is not None and row.cost else None
+        table.add_row(
+            Text(of),
+            integer(row.tasks),
+            share(row.success_rate),
+            integer(row.unknown),
+            digits(row.cost),
+            digits(row.cost_per_task),
+            digits(row.cost_per_completed_task),
+            digits(row.tokens_per_completed_task),
+            amount(row.wasted_tokens),
+            digits(row.wasted_cost),
+            share(wasted),
+        )
+    yield table
+    unpriced = sum(row.unpriced_calls for row in rows if row.dimension == "all")
+    if unpriced and any(row.cost is not None for row in rows):
+        yield Text(f"{count(unpriced, 'call')} without a price, in no cost", "yellow")

@@ -15,6 +15,8 @@ from otel_agentperf_analyzers.report.model import (
     Counts,
     Figures,
     Jobs,
+    LiveCapacity,
+    Load,
     Report,
     Target,
     Tool,
@@ -43,6 +45,7 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
         raise UsageError(f"no benchmark {benchmark!r}; there is {there or 'none'}")
     levels = _rows(database, "levels", benchmark)
     verdicts = [row for row in database.slo(tiers).to_pylist() if benchmark in (None, row["benchmark_id"])]
+    capacities = () if benchmark is not None else _capacities(database, tiers)
     [counts] = _rows(database, "counts", benchmark)
     return Report(
         source=database.source_name,
@@ -70,6 +73,7 @@ def build(database: Database, *, tiers: Sequence[Tier] = (), benchmark: str | No
         ),
         live=msgspec.convert(_rows(database, "live", benchmark), tuple[Figures, ...]),
         live_targets=_targets([verdict for verdict in verdicts if verdict["benchmark_id"] is None]),
+        live_capacity=capacities,
         jobs=msgspec.convert(_rows(database, "jobs", benchmark), tuple[Jobs, ...]),
         tools=msgspec.convert(_rows(database, "tools", benchmark), tuple[Tool, ...]),
         work=msgspec.convert(_rows(database, "work", benchmark), tuple[Work, ...]),
@@ -86,10 +90,53 @@ def _rows(database: Database, name: str, benchmark: str | None) -> list[dict[str
 
 def _targets(rows: Sequence[dict[str, Any]], levels: Mapping[int, dict[str, Any]] = {}) -> tuple[Target, ...]:
     """Rows of `slo` for one benchmark, with its levels, or for live traffic, by tier and model."""
-    groups: dict[tuple[str, str, str, str | None], list[dict[str, Any]]] = {}
+    return tuple(_target(group, levels) for group in sorted(_grouped(rows), key=_demand))
+
+
+def _capacities(database: Database, tiers: Sequence[Tier]) -> tuple[LiveCapacity, ...]:
+    """What live traffic says of each tier, in the order of their demands, with its curve."""
+    curve: dict[tuple[str, ...], list[Load]] = {}
+    for row in database.judged("capacity_curve", tiers).to_pylist():
+        curve.setdefault(_of_tier(row), []).append(msgspec.convert(row, Load))
+    order = [_of_tier(group[0]) for group in sorted(_grouped(database.slo(tiers).to_pylist()), key=_demand)]
+    rows = [row for row in database.judged("capacity", tiers).to_pylist() if row["method"] == "live"]
+    return tuple(
+        LiveCapacity(
+            policy=f"{row['policy']}@{row['version']}",
+            monotone=row["is_monotone"],
+            curve=tuple(sorted(curve[_of_tier(row)], key=lambda load: load.agents_low)),
+            **{name: row[name] for name in _OF_CAPACITY},
+        )
+        for row in sorted(rows, key=lambda row: order.index(_of_tier(row)))
+    )
+
+
+_OF_CAPACITY: Final = (
+    "tier",
+    "model",
+    "comparable",
+    "statement",
+    "max_agents",
+    "first_fail",
+    "agents_now",
+    "headroom_agents",
+    "agents_per_accelerator",
+    "agents_per_mw",
+    "agents_per_dollar_hour",
+)
+"""Columns of relation `capacity` that the report has under the same names."""
+
+
+def _of_tier(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] or "" for name in ("policy", "version", "tier", "model"))
+
+
+def _grouped(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows by tier and model."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["policy"], row["version"], row["tier"], row["model"]), []).append(row)
-    return tuple(_target(group, levels) for group in sorted(groups.values(), key=_demand))
+        groups.setdefault(_of_tier(row), []).append(row)
+    return list(groups.values())
 
 
 def _demand(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str, float, float]:

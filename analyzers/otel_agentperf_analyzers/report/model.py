@@ -12,6 +12,9 @@ __all__ = [
     "Counts",
     "Figures",
     "Jobs",
+    "LiveCapacity",
+    "Load",
+    "LoadFigure",
     "Report",
     "Target",
     "Tool",
@@ -128,6 +131,64 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """max_agents by the mean power at that level."""
 
 
+class LoadFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure that a tier bounds, at one load."""
+
+    metric: str
+    percentile: float
+    bound: str
+    """min or max."""
+    wanted: float
+    found: float | None
+    low: float | None
+    """The 95 % interval, resampled over trajectories; None for too little data."""
+    high: float | None
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """Live turns while so many agents were at work."""
+
+    agents_low: int
+    agents_high: int
+    agents_mean: float
+    turns: int
+    failed_turns: int
+    trajectories: int
+    targets: tuple[LoadFigure, ...]
+    error_rate: float | None
+    error_rate_low: float | None
+    error_rate_high: float | None
+    max_error_rate: float | None
+    verdict: str
+    """holds, fails, unclear (an interval reaches over a target) or too few (trajectories)."""
+
+
+class LiveCapacity(msgspec.Struct, frozen=True, kw_only=True):
+    """How many agents at once live traffic shows a tier to hold for."""
+
+    policy: str
+    """Name and version."""
+    tier: str
+    model: str | None
+    comparable: bool
+    statement: str
+    """What it comes to, in words; says so where the data cannot say."""
+    max_agents: int | None
+    """The highest load shown to hold below the first shown to fail; a lower bound where nothing failed."""
+    first_fail: int | None
+    """The lowest load shown to fail."""
+    monotone: bool
+    agents_now: float | None
+    """Mean number of agents at work while any was."""
+    headroom_agents: float | None
+    """max_agents less agents_now."""
+    agents_per_accelerator: float | None
+    agents_per_mw: float | None
+    agents_per_dollar_hour: float | None
+    curve: tuple[Load, ...]
+    """By rising load."""
+
+
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a replay."""
 
@@ -193,7 +254,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     ended_per_hour: float | None
     tokens: int | None
     tokens_per_completed_task: float | None
+    wasted_tokens: int | None
     cost: float | None
+    wasted_cost: float | None
     cost_per_task: float | None
     cost_per_completed_task: float | None
     unpriced_calls: int
@@ -218,6 +281,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     live: tuple[Figures, ...]
     """Traffic outside benchmarks, by model."""
     live_targets: tuple[Target, ...]
+    live_capacity: tuple[LiveCapacity, ...]
     jobs: tuple[Jobs, ...]
     tools: tuple[Tool, ...]
     work: tuple[Work, ...]

@@ -13,6 +13,8 @@ from otel_agentperf_analyzers.report.model import (
     Benchmark,
     Figures,
     Jobs,
+    LiveCapacity,
+    Load,
     Report,
     Target,
     Tool,
@@ -105,6 +107,7 @@ def _live(report: Report, jobs: Sequence[Jobs], width: int) -> Iterable[Renderab
     yield _figures(report.live, width, benchmark=False)
     yield from _pooled(report.live)
     yield from _verdicts(report.live_targets, benchmark=False)
+    yield from _live_capacity(report.live_capacity)
     if jobs:
         yield heading("Jobs", "shares of their time")
         yield _jobs(jobs, width, benchmark=False)
@@ -201,6 +204,58 @@ def _capacity(target: Target) -> str:
         words += f"; {digits(target.agents_per_mw)} per MW"
     if not target.monotone:
         words += "; a level above holds it again, so repeat the benchmark"
+    return words
+
+
+def _live_capacity(tiers: Sequence[LiveCapacity]) -> Iterable[RenderableType]:
+    """Loads down, tiers across; then what it comes to, in words."""
+    for policy, model in dict.fromkeys((tier.policy, tier.model) for tier in tiers):
+        group = [tier for tier in tiers if (tier.policy, tier.model) == (policy, model)]
+        now = group[0].agents_now
+        at_work = None if now is None else f"{digits(now)} agents at work on average"
+        yield heading(f"Capacity {policy}", model, at_work)
+        table = plain_table(roomy=True)
+        for name in ("agents\nat work", "trajec-\ntories", "turns"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for tier in group:
+            table.add_column(plain(tier.tier), justify="right", overflow="fold")
+        for loads in zip(*(tier.curve for tier in group), strict=True):
+            low, high = loads[0].agents_low, loads[0].agents_high
+            load = integer(low) if low == high else f"{low:,}–{high:,}"
+            table.add_row(load, integer(loads[0].trajectories), integer(loads[0].turns), *map(_shown, loads))
+        yield table
+        words = {plain(tier.tier): _stated(tier) for tier in group}
+        if len(group) > 1 and len(set(words.values())) == 1:
+            words = {"all tiers": next(iter(words.values()))}
+        yield Text("\n".join(f"{tier}: {statement}" for tier, statement in words.items()))
+
+
+def _shown(load: Load) -> Text:
+    """The verdict at a load, and what stands in the way of one or decides it."""
+    text = Text(load.verdict, {"holds": "green", "fails": "red"}.get(load.verdict, "dim"))
+    if load.verdict in ("fails", "unclear"):
+        for target in load.targets:
+            if target.low is None or target.high is None:
+                continue
+            beyond = target.low < target.wanted if target.bound == "min" else target.high > target.wanted
+            if beyond:
+                text.append(f" {digits(target.low)}–{digits(target.high)}")
+                break
+    return text
+
+
+def _stated(tier: LiveCapacity) -> str:
+    words = tier.statement
+    if tier.headroom_agents is not None:
+        spare = tier.headroom_agents
+        words += f"; headroom {digits(spare)}" if spare >= 0 else f"; on average {digits(-spare)} more are at work"
+    for figure, unit in (
+        (tier.agents_per_accelerator, "accelerator"),
+        (tier.agents_per_mw, "MW"),
+        (tier.agents_per_dollar_hour, "currency/h"),
+    ):
+        if figure is not None:
+            words += f"; {digits(figure)} per {unit}"
     return words
 
 

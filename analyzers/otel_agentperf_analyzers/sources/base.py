@@ -1,7 +1,7 @@
 """What a trace source is: it gives spans as rows of one schema, and counts what it cannot read."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -140,7 +140,16 @@ class Kept(Protocol):
 
     @property
     def directory(self) -> Path:
-        """Files in it are written whole, under another name first; it may hold those of earlier readers."""
+        """Files in it are written whole, under another name first; it may hold those of earlier readers. Directories
+        beside it hold results over what the source gave earlier."""
+
+    @property
+    def spans(self) -> Path:
+        """Where the files of spans lie."""
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """Names of these files, of those that were read, and how many spans each holds."""
 
     def close(self) -> None:
         """Nothing of it is read or written any more."""

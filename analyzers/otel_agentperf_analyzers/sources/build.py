@@ -146,12 +146,25 @@ def batch(pending: list[list[Any]]) -> pa.RecordBatch:
 def _array(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
     """A column. Values of another type than the vocabulary says are converted where that is exact, else left out."""
     if kind == rows.MAP:
-        # A key that is there twice, which OTLP forbids, has its last value.
-        values = tuple(list(dict(items).items()) for items in values)
+        return _maps(values)
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError, UnicodeError):
         return pa.array([coerced(value, kind) for value in values], kind)
+
+
+def _maps(values: tuple[list[tuple[str, str | None]], ...]) -> pa.Array:
+    """A column of maps. Spans of one resource share its list of attributes, which is converted once; so are empty ones.
+    A key that is there twice, which OTLP forbids, has its last value."""
+    places: dict[int, int] = {}
+    distinct: list[list[tuple[str, str | None]]] = []
+    indices = []
+    for items in values:
+        place = places.setdefault(id(items) if items else 0, len(distinct))
+        if place == len(distinct):
+            distinct.append(list(dict(items).items()))
+        indices.append(place)
+    return pa.array(distinct, rows.MAP).take(pa.array(indices, pa.int32()))
 
 
 def coerced(value: Any, kind: pa.DataType) -> Any:

@@ -3,7 +3,7 @@
     .cache/lock                              readers hold it shared; who cleans up, exclusively
     .cache/<version>/index.json              which bytes of which segment are in which file
     .cache/<version>/spans/*.parquet         spans of these bytes, `rows.SCHEMA`
-    .cache/<version>/results/<key>/*         relations over all spans of the store, when there were just these
+    .cache/<version>/results/<key>/*         relations over all spans of the store, when there were these (`growth.py`)
 
 All of it can be deleted at any time. The version names the schema, so that readers of two versions do not meet. Files
 appear whole, under names that say what is in them: readers that make the same one at once make it twice, no more.
@@ -11,9 +11,10 @@ appear whole, under names that say what is in them: readers that make the same o
 
 import fcntl
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 import xxhash
@@ -28,6 +29,9 @@ _FORMAT: Final = 1
 """Grows when the same bytes come to other rows."""
 
 _INDEX: Final = "index.json"
+
+SINCE: Final = ".since-"
+"""In the name of a file of results, before the key of the earlier results that it needs."""
 
 
 class PartFile(msgspec.Struct, frozen=True):
@@ -69,6 +73,25 @@ class Index(msgspec.Struct):
     segments: dict[str, Segment] = {}
 
 
+class State(msgspec.Struct, frozen=True):
+    """What a store held when results were made."""
+
+    NAME: ClassVar[str] = "state.json"
+
+    files: dict[str, int] = {}
+    """Files of spans, and how many each holds."""
+    rest: int = 0
+    """Spans that were in no file."""
+
+    @classmethod
+    def read(cls, directory: Path) -> "State | None":
+        """The state that results are of; None where it is not told."""
+        try:
+            return msgspec.json.decode((directory / cls.NAME).read_bytes(), type=cls)
+        except (OSError, ValueError):
+            return None
+
+
 class Cache:
     """A reader's hold on the cache of a store: what it has read of it stays until `close`."""
 
@@ -76,6 +99,7 @@ class Cache:
         self._directory = directory
         self._lock = lock
         self.index = self._read()
+        self._parts: dict[str, int] = {}
         self._results: Path | None = None
 
     @classmethod
@@ -115,6 +139,11 @@ class Cache:
         assert self._results is not None
         return self._results
 
+    @property
+    def parts(self) -> dict[str, int]:
+        """Files of the spans that were read, and how many each holds."""
+        return self._parts
+
     def holds(self, segment: Segment) -> bool:
         """Whether all files of a segment are there, and whole."""
         try:
@@ -134,8 +163,9 @@ class Cache:
             finally:
                 remove(partial)
 
-    def keep(self, key: str) -> None:
+    def keep(self, key: str, parts: Mapping[str, int]) -> None:
         """Say which spans were read; results over them are kept under this key."""
+        self._parts = dict(parts)
         self._results = self._directory / "results" / key
         with suppress(OSError):
             self._results.mkdir(exist_ok=True)
@@ -174,10 +204,20 @@ def _clean(top: Path, directory: Path) -> None:
         index = msgspec.json.decode((directory / _INDEX).read_bytes(), type=Index)
     except (OSError, ValueError):
         index = Index()
+    results = sorted((directory / "results").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    states = {path.name: State.read(path) for path in results}
+    needed = [path.name for path in results[-1:]] + [key for key, state in states.items() if state is not None][-1:]
+    for key in needed:
+        for path in (directory / "results" / key).glob(f"*{SINCE}*"):
+            below = path.stem.rpartition(SINCE)[2]
+            if below in states and below not in needed:
+                needed.append(below)
+    for path in results:
+        if path.name not in needed:
+            remove(path)
     known = {part.file for segment in index.segments.values() for part in segment.parts}
+    for key in needed:
+        known |= (states[key] or State()).files.keys()
     for path in (directory / "spans").iterdir():
         if path.name not in known:
             remove(path)
-    results = sorted((directory / "results").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    for path in results[:-1]:
-        remove(path)

@@ -22,7 +22,6 @@ from typing import BinaryIO, Final, Self, cast
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from otel_agentperf_analyzers.sources import otlp
 from otel_agentperf_analyzers.sources.base import Intake, Skipped, remove, write
@@ -114,9 +113,8 @@ def convert(chunk: Chunk, path: Path) -> Part:
     found = list(batches(chunk, skipped))
     spans, first_ns, last_ns = sum(batch.num_rows for batch in found), 0, 0
     if found:
-        starts = [pc.min_max(batch.column("start_unix_ns")).as_py() for batch in found]
-        first_ns = min(each["min"] or 0 for each in starts)
-        last_ns = max(each["max"] or 0 for each in starts)
+        starts = [start or 0 for batch in found for start in batch.column("start_unix_ns").to_pylist()]
+        first_ns, last_ns = min(starts), max(starts)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             write(partial, found)

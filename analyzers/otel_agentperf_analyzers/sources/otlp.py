@@ -1,4 +1,5 @@
-"""OTLP/JSON lines to rows: one `{"resourceSpans": [...]}` per line, as the collector's file exporter writes them.
+"""OTLP/JSON lines to rows: one `{"resourceSpans": [...]}` per line, as the collector's file exporter writes them. Of
+lines of log records, `{"resourceLogs": [...]}`, events of Claude Code are read (`events.py`); metrics are no source.
 
 Accepted beside the letter of the format: base64 ids (as generic protobuf encoders write them), enumerations by name,
 64-bit integers as numbers or as text.
@@ -7,40 +8,15 @@ Accepted beside the letter of the format: base64 ids (as generic protobuf encode
 import base64
 import binascii
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from otel_agentperf_analyzers.sources import rows
+from otel_agentperf_analyzers.sources import events
 from otel_agentperf_analyzers.sources.base import Skipped
-from otel_agentperf_analyzers.sources.build import (
-    BATCH,
-    INT_SLOTS,
-    KINDS,
-    NO_ATTRIBUTES,
-    SLOTS,
-    STATUS_CODES,
-    batch,
-    coerced,
-)
-
-_ABSENT: Final = msgspec.Raw()
-
-
-class _Value(msgspec.Struct, frozen=True, gc=False):
-    stringValue: str | None = None
-    intValue: int | str | None = None
-    doubleValue: float | str | None = None
-    boolValue: bool | None = None
-    arrayValue: msgspec.Raw = _ABSENT
-    kvlistValue: msgspec.Raw = _ABSENT
-    bytesValue: str | None = None
-
-
-class _Attribute(msgspec.Struct, gc=False):
-    key: str
-    value: _Value = _Value()
+from otel_agentperf_analyzers.sources.build import BATCH, KINDS, NO_ATTRIBUTES, STATUS_CODES, batch
+from otel_agentperf_analyzers.sources.values import ABSENT, Attribute, Resource, Scope, fill, text
 
 
 class _Status(msgspec.Struct, frozen=True, gc=False):
@@ -56,32 +32,25 @@ class _Span(msgspec.Struct, gc=False):
     parentSpanId: str = ""
     name: str = ""
     kind: int | str = 0
-    attributes: tuple[_Attribute, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     status: _Status = _Status()
-    events: msgspec.Raw = _ABSENT
-    links: msgspec.Raw = _ABSENT
-
-
-class _Scope(msgspec.Struct, frozen=True, gc=False):
-    name: str | None = None
+    events: msgspec.Raw = ABSENT
+    links: msgspec.Raw = ABSENT
 
 
 class _ScopeSpans(msgspec.Struct, gc=False):
     spans: tuple[_Span, ...] = ()
-    scope: _Scope = _Scope()
-
-
-class _Resource(msgspec.Struct, frozen=True, gc=False):
-    attributes: tuple[_Attribute, ...] = ()
+    scope: Scope = Scope()
 
 
 class _ResourceSpans(msgspec.Struct, gc=False):
     scopeSpans: tuple[_ScopeSpans, ...] = ()
-    resource: _Resource = _Resource()
+    resource: Resource = Resource()
 
 
 class _Line(msgspec.Struct, gc=False):
-    resourceSpans: tuple[_ResourceSpans, ...]
+    resourceSpans: tuple[_ResourceSpans, ...] = ()
+    resourceLogs: msgspec.Raw = ABSENT
 
 
 _decode = msgspec.json.Decoder(_Line).decode
@@ -92,7 +61,13 @@ def batches(lines: Iterable[tuple[str, int, bytes]], skipped: Skipped) -> Iterat
     pending: list[list[Any]] = []
     for name, number, line in lines:
         try:
-            pending += _spans(_decode(line))
+            decoded = _decode(line)
+            if decoded.resourceSpans:
+                pending += _spans(decoded.resourceSpans)
+            elif decoded.resourceLogs:
+                pending += events.rows_of(decoded.resourceLogs)
+            elif b'"resourceSpans"' not in line:
+                skipped.line(name, number, "not an OTLP line of spans: it has neither resourceSpans nor resourceLogs")
         except msgspec.ValidationError as problem:
             skipped.line(name, number, f"not an OTLP line of spans: {problem}")
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
@@ -106,11 +81,11 @@ def batches(lines: Iterable[tuple[str, int, bytes]], skipped: Skipped) -> Iterat
         yield batch(pending)
 
 
-def _spans(line: _Line) -> list[list[Any]]:
+def _spans(lines: Iterable[_ResourceSpans]) -> list[list[Any]]:
     """The rows of one line, values in the order of `rows.SCHEMA`."""
     found: list[list[Any]] = []
-    for resource_spans in line.resourceSpans:
-        resource = {item.key: _text(item.value) for item in resource_spans.resource.attributes}
+    for resource_spans in lines:
+        resource = {item.key: text(item.value) for item in resource_spans.resource.attributes}
         service = resource.pop("service.name", None)
         instance = resource.pop("service.instance.id", None)
         resource_items = list(resource.items())
@@ -140,7 +115,7 @@ def _spans(line: _Line) -> list[list[Any]]:
                     content,
                     *NO_ATTRIBUTES,
                 ]
-                _fill(row, span.attributes, others, content)
+                fill(row, span.attributes, others, content)
                 found.append(row)
     return found
 
@@ -153,72 +128,6 @@ def _links(links: msgspec.Raw, *, is_hex: bool) -> str:
     for link in found:
         link |= {name: hex_id(link[name], size) for name, size in (("traceId", 32), ("spanId", 16)) if name in link}
     return msgspec.json.encode(found).decode()
-
-
-def _fill(
-    row: list[Any],
-    attributes: tuple[_Attribute, ...],
-    others: list[tuple[str, str | None]],
-    content: list[tuple[str, str | None]],
-) -> None:
-    """Put attributes into their columns, those without one into `others` or `content`."""
-    for attribute in attributes:
-        slot = SLOTS.get(attribute.key)
-        value: Any = attribute.value
-        if slot is None:
-            (content if attribute.key in rows.CONTENT else others).append((attribute.key, _text(value)))
-            continue
-        plain = value.stringValue
-        if plain is None:
-            plain = value.intValue
-            if plain is not None:
-                plain = int(plain)
-            else:
-                plain = value.doubleValue
-                if plain is not None:
-                    # Arrow would cut the fraction off.
-                    plain = coerced(plain, rows.INT) if slot in INT_SLOTS else plain
-                else:
-                    plain = value.boolValue
-                    if plain is None:
-                        plain = _other(value)
-        row[slot] = plain
-
-
-def _other(value: _Value) -> Any:
-    """A value of the rare kinds as plain Python; None when it is empty."""
-    if value.arrayValue:
-        items = msgspec.json.decode(value.arrayValue, type=_Array).values
-        return [_plain(item) for item in items]
-    if value.kvlistValue:
-        members = msgspec.json.decode(value.kvlistValue, type=_Members).values
-        return {member.key: _plain(member.value) for member in members}
-    return value.bytesValue
-
-
-class _Array(msgspec.Struct):
-    values: tuple[_Value, ...] = ()
-
-
-class _Members(msgspec.Struct):
-    values: tuple[_Attribute, ...] = ()
-
-
-def _plain(value: _Value) -> Any:
-    if value.intValue is not None:
-        return int(value.intValue)
-    for plain in (value.stringValue, value.doubleValue, value.boolValue):
-        if plain is not None:
-            return plain
-    return _other(value)
-
-
-def _text(value: _Value) -> str | None:
-    """A value as text; lists and maps as JSON."""
-    if value.stringValue is not None:
-        return value.stringValue
-    plain = _plain(value)
-    return plain if plain is None or isinstance(plain, str) else msgspec.json.encode(plain).decode()
 
 
 def hex_id(identifier: str, length: int) -> str:

@@ -105,7 +105,8 @@ class _Reading:
         if self._is_changed or self._held.index.segments.keys() != self._segments.keys():
             self._held.write(Index(self._segments))
         files = [each.file for each in parts if each.file is not None]
-        self._held.keep(digest(*(file.encode() for file in files), *self._rest))
+        spans = {each.file: each.part.spans for each in parts if each.file is not None}
+        self._held.keep(digest(*(file.encode() for file in files), *self._rest), spans)
         if not files and not self._intake.spans:
             has_lines = any(not data.isspace() for data in self._rest) or bool(parts)
             raise nothing(self._store.name, self._intake.skipped, broken_before=0, has_lines=has_lines, hint=hint)

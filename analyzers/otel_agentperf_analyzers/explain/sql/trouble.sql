@@ -9,6 +9,7 @@ SELECT
     CAST(COALESCE(SUM(repeated_tool_calls), 0) AS BIGINT) AS repeated_tool_calls,
     CAST(COALESCE(SUM(loops), 0) AS BIGINT) AS loops,
     CAST(SUM(stalls) AS BIGINT) AS stalls,
-    CAST(SUM(wasted_tokens) AS BIGINT) AS wasted_tokens
+    CAST(SUM(wasted_tokens) AS BIGINT) AS wasted_tokens,
+    SUM(wasted_cost) AS wasted_cost
 FROM trajectories
 WHERE turns > 0 AND ($benchmark IS NULL OR benchmark_id = $benchmark) AND ($model IS NULL OR request_model = $model)

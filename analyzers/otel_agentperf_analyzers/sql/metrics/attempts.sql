@@ -7,6 +7,7 @@
 -- reads: calls, token_prices, accelerator_shares, server_times
 -- visibility: public
 -- storage: table
+-- scope: trajectory
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
 -- order: start_time
 -- columns:
@@ -65,7 +66,8 @@
 --   ttfot_s DOUBLE [s]: t0 to the first output chunk that is not reasoning; streams only.
 --   ttft_source VARCHAR: What ttft_s ends at: first_output, or of other instrumentations first_chunk (it may hold only a
 --     role) or client (as the client says it).
---   queue_s DOUBLE [s]: In the inference server's queue, as its own span says.
+--   queue_s DOUBLE [s]: In the inference server's queue, as its own span says, else its response, which may also tell of
+--     loading the model.
 --   server_prefill_s DOUBLE [s]: In its prefill.
 --   server_decode_s DOUBLE [s]: In its decode.
 --   network_s DOUBLE [s]: server_ttft_s less the server's own time to first token.
@@ -81,8 +83,9 @@
 --   output_tokens BIGINT [tokens]: Output, reasoning included.
 --   reasoning_tokens BIGINT [tokens]: The part of the output that is reasoning; NULL when the server did not say.
 --   usage_source VARCHAR: Who counted the tokens: server, estimated or none.
---   cost DOUBLE [currency]: Price of the tokens, else the share of the accelerators' price; NULL when neither is known.
---   cost_basis VARCHAR: tokens or accelerators: what the cost is made from.
+--   cost DOUBLE [currency]: Price of the tokens, else what the server or client says that it cost (US dollars), else the
+--     share of the accelerators' price; NULL when none is known.
+--   cost_basis VARCHAR: tokens, told or accelerators: what the cost is made from.
 --   tool_call_count BIGINT: Tool calls in the response.
 --   chunk_count BIGINT: Output chunks of the stream.
 --   chunk_gap_p50_s DOUBLE [s]: Median of the gaps between output chunks.
@@ -99,6 +102,8 @@
 --   messages_bytes BIGINT [bytes]: Messages in the request, tool results left out.
 --   tool_results_bytes BIGINT [bytes]: Tool results in the request.
 --   message_count BIGINT: Messages in the request.
+--   retry_after_s DOUBLE [s]: How long the response asks to wait; NULL when it does not.
+--   rate_limit_left DOUBLE: Share that is left of the rate limit that is nearest, as the response's head tells.
 --   user_agent VARCHAR: The client's User-Agent.
 --   tenant VARCHAR: Keyed hash of the credential.
 --   service_name VARCHAR: Service that wrote the span.
@@ -109,12 +114,21 @@
 --   column: cost
 --   definition: Price of one HTTP exchange, failed ones included as far as their tokens are known. Input that the server
 --     does not report as cached counts as fresh, as it is billed. Token counts that are estimates have no price. Where no
---     price fits and the accelerators' price per hour is given, it is shared by the calls that are open, moment by moment.
---   formula: (I - C - W) x input + C x cached_input + W x cache_write + O x output; else the integral of G x price / calls
---     open over [t0, te]
+--     price fits, it is what the server or the client says that the call cost; else, with the accelerators' price per
+--     hour given, that is shared by the calls that are open, moment by moment.
+--   formula: (I - C - W) x input + C x cached_input + W x cache_write + O x output; else what is told; else the integral of
+--     G x price / calls open over [t0, te]
 --   unit: currency
 --   grain: attempt
---   requires: a price table and token counts, or the number of accelerators and their price
+--   requires: a price table and token counts, or a cost that is told, or the number of accelerators and their price
+--   source: ours
+-- metric: rate_limit_left
+--   column: rate_limit_left
+--   definition: How much is left of the rate limit that the call came nearest to, of requests or of tokens.
+--   formula: min over limits of remaining / limit
+--   unit: share
+--   grain: attempt
+--   requires: a response whose head tells of rate limits
 --   source: ours
 WITH last_attempts AS (
     SELECT trajectory_id, turn_id, ARG_MAX(span_id, (attempt_index, start_ns, span_id)) AS last_span_id
@@ -135,10 +149,13 @@ priced AS (
             LAMBDA each: COALESCE(calls.start_ns >= each.from_ns, TRUE) AND COALESCE(calls.start_ns < each.until_ns, TRUE)
         )[1] AS price,
         share_at_end.cost_so_far - share_at_start.cost_so_far AS accelerator_cost,
-        server_times.queue_s,
-        server_times.prefill_s AS server_prefill_s,
-        server_times.decode_s AS server_decode_s,
-        server_times.first_token_s AS server_first_token_s
+        COALESCE(server_times.queue_s, calls.told_queue_s + COALESCE(calls.told_load_s, 0), calls.told_load_s) AS queue_s,
+        COALESCE(server_times.prefill_s, calls.told_prefill_s) AS server_prefill_s,
+        COALESCE(server_times.decode_s, calls.told_decode_s) AS server_decode_s,
+        COALESCE(
+            server_times.first_token_s,
+            calls.told_prefill_s + COALESCE(calls.told_queue_s, 0) + COALESCE(calls.told_load_s, 0)
+        ) AS server_first_token_s
     FROM calls
     INNER JOIN last_attempts USING (trajectory_id, turn_id)
     LEFT JOIN server_times ON server_times.trace_id = calls.trace_id AND server_times.span_id = calls.span_id
@@ -237,8 +254,12 @@ SELECT
     output_tokens,
     reasoning_tokens,
     counted_by AS usage_source,
-    COALESCE(token_cost, accelerator_cost) AS cost,
-    CASE WHEN token_cost IS NOT NULL THEN 'tokens' WHEN accelerator_cost IS NOT NULL THEN 'accelerators' END AS cost_basis,
+    COALESCE(token_cost, told_cost, accelerator_cost) AS cost,
+    CASE
+        WHEN token_cost IS NOT NULL THEN 'tokens'
+        WHEN told_cost IS NOT NULL THEN 'told'
+        WHEN accelerator_cost IS NOT NULL THEN 'accelerators'
+    END AS cost_basis,
     tool_call_count,
     chunk_count,
     chunk_gap_p50_s,
@@ -255,6 +276,8 @@ SELECT
     messages_bytes,
     tool_results_bytes,
     message_count,
+    retry_after_s,
+    rate_limit_left,
     user_agent,
     tenant,
     service_name,

@@ -7,6 +7,7 @@
 -- reads: attempts, tool_calls, work_scopes
 -- visibility: internal
 -- storage: view
+-- scope: trajectory
 WITH intervals AS (
     SELECT trajectory_id, run_id, 'llm' AS activity, start_ns, end_ns FROM attempts WHERE kind = 'turn'
     UNION ALL

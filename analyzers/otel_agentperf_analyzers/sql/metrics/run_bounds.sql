@@ -6,6 +6,7 @@
 -- reads: turns
 -- visibility: internal
 -- storage: table
+-- scope: trajectory
 SELECT
     trajectory_id,
     run_id,

@@ -6,6 +6,7 @@
 -- reads: turns, tool_calls, time_shares, run_bounds, run_spans
 -- visibility: public
 -- storage: view
+-- scope: trajectory
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
 -- order: start_time, trajectory_id, run_index
 -- columns:

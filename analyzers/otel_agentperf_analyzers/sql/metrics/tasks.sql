@@ -37,6 +37,7 @@
 --   wasted_tokens BIGINT [tokens]: Tokens of attempts that bought nothing; NULL when none reported any.
 --   tokens_per_completed_task DOUBLE [tokens]: Tokens of all tasks with an outcome / succeeded.
 --   cost DOUBLE [currency]: Price of all calls; NULL when none has a price.
+--   wasted_cost DOUBLE [currency]: What the wasted tokens cost; NULL when no cost is known.
 --   unpriced_calls BIGINT: Calls without a price, which are left out of the cost.
 --   cost_per_task DOUBLE [currency]: Cost / tasks.
 --   cost_per_completed_task DOUBLE [currency]: Cost of all tasks with an outcome / succeeded.
@@ -103,6 +104,7 @@ WITH of_families AS (
         ) AS tokens,
         SUM(members.wasted_tokens) AS wasted_tokens,
         SUM(members.cost) AS cost,
+        SUM(members.wasted_cost) AS wasted_cost,
         SUM(members.unpriced_turns) AS unpriced_calls
     FROM task_families
     INNER JOIN trajectories AS members USING (trajectory_id)
@@ -182,6 +184,7 @@ summed AS (
         CAST(SUM(wasted_tokens) AS BIGINT) AS wasted_tokens,
         CAST(SUM(tokens) FILTER (outcome IN ('success', 'failure')) AS DOUBLE) AS tokens_with_outcome,
         SUM(cost) AS cost,
+        SUM(wasted_cost) AS wasted_cost,
         CAST(SUM(unpriced_calls) AS BIGINT) AS unpriced_calls,
         SUM(cost) FILTER (outcome IN ('success', 'failure')) AS cost_with_outcome
     FROM roots
@@ -215,6 +218,7 @@ SELECT
     summed.wasted_tokens,
     summed.tokens_with_outcome / NULLIF(summed.succeeded, 0) AS tokens_per_completed_task,
     summed.cost,
+    summed.wasted_cost,
     summed.unpriced_calls,
     summed.cost / summed.tasks AS cost_per_task,
     summed.cost_with_outcome / NULLIF(summed.succeeded, 0) AS cost_per_completed_task

@@ -9,6 +9,7 @@
 -- reads: attempts, turns, tool_calls, work_scopes, time_shares, trajectories
 -- visibility: public
 -- storage: view
+-- scope: trajectory
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
 -- order: trajectory_id
 -- columns:

@@ -7,6 +7,7 @@
 -- reads: busy_intervals, work_scopes
 -- visibility: internal
 -- storage: table
+-- scope: trajectory
 WITH activities AS (
     SELECT trajectory_id, run_id, activity, start_ns, end_ns FROM busy_intervals
     UNION ALL

@@ -7,6 +7,7 @@
 -- reads: calls, given_prices
 -- visibility: internal
 -- storage: view
+-- scope: trajectory
 WITH keys AS (
     SELECT DISTINCT request_model, response_model, provider, server_address FROM calls
     WHERE EXISTS (FROM given_prices)

@@ -7,9 +7,10 @@
 -- grain: one row per tool call that was answered
 -- requires: execute_tool spans, or turns with their tool call counts
 -- source: GenAI semantic conventions v0.1.0; otel_agentperf.semconv
--- reads: tool_spans, turns
+-- reads: tool_spans, turns, untold_tools
 -- visibility: public
 -- storage: table
+-- scope: trajectory
 -- filters: benchmark=benchmark_id trajectory=trajectory_id model=request_model
 -- order: start_time, trajectory_id, tool_call_id
 -- columns:
@@ -65,10 +66,6 @@ WITH told AS (
     LEFT JOIN turns USING (trajectory_id, turn_id)
 ),
 
-tellers AS (
-    SELECT service_instance_id, COUNT(*) AS spans FROM tool_spans GROUP BY service_instance_id
-),
-
 chain AS (
     SELECT
         *,
@@ -85,10 +82,12 @@ chain AS (
 gaps AS (
     SELECT chain.*
     FROM chain
-    LEFT JOIN tellers ON tellers.service_instance_id IS NOT DISTINCT FROM chain.service_instance_id
+    LEFT JOIN untold_tools
+        ON untold_tools.trajectory_id = chain.trajectory_id
+        AND untold_tools.instance_id = COALESCE(chain.service_instance_id, '')
     WHERE chain.calls > 0
         AND chain.next_start_ns >= chain.end_ns
-        AND (chain.benchmark_id IS NOT NULL OR tellers.spans IS NULL)
+        AND (chain.benchmark_id IS NOT NULL OR untold_tools.instance_id IS NOT NULL)
         AND (chain.trajectory_id, chain.turn_id) NOT IN (
             SELECT (trajectory_id, turn_id) FROM tool_spans WHERE turn_id IS NOT NULL
         )
@@ -111,8 +110,9 @@ inferred AS (
         benchmark_id,
         level,
         end_ns AS start_ns,
-        next_start_ns AS end_ns
-    FROM gaps, LATERAL (SELECT UNNEST(RANGE(gaps.calls)))
+        next_start_ns AS end_ns,
+        UNNEST(RANGE(calls)) AS position
+    FROM gaps
 ),
 
 calls_of_tools AS (

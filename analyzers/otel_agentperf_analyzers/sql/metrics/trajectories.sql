@@ -8,6 +8,7 @@
 -- reads: turns, attempts, tool_calls, runs, time_shares, outcomes
 -- visibility: public
 -- storage: table
+-- scope: trajectory
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
 -- order: start_time, trajectory_id
 -- columns:
@@ -55,6 +56,7 @@
 --   tool_results_share DOUBLE: Share of the tool results.
 --   stalls BIGINT: Gaps of more than one second between output chunks, over its turns that tell; NULL when none does.
 --   cost DOUBLE [currency]: Price of all attempts, auxiliary calls included; NULL when none has a price.
+--   wasted_cost DOUBLE [currency]: What its wasted tokens cost; NULL when no cost of its turns is known.
 --   unpriced_turns BIGINT: Calls without a price, which are left out of the cost.
 --   estimated_turns BIGINT: Turns whose tokens are an estimate.
 --   outcome VARCHAR: success or failure, as told by the launcher; unknown when nobody told.
@@ -262,6 +264,15 @@
 --   grain: trajectory
 --   requires: token counts of such attempts
 --   source: ours
+-- metric: wasted_cost
+--   column: wasted_cost
+--   definition: What the attempts of turns cost that failed, broke off or were aborted, and those that a later attempt of the
+--     turn repeated.
+--   formula: sum of cost over attempts of turns that are not the last one or did not succeed
+--   unit: currency
+--   grain: trajectory
+--   requires: prices, or costs that are told
+--   source: ours
 WITH in_order AS (
     SELECT
         *,
@@ -313,6 +324,7 @@ of_calls AS (
         COUNT(*) FILTER (cost IS NULL) AS unpriced_turns,
         COUNT(*) FILTER (kind = 'turn' AND usage_source = 'estimated') AS estimated_turns,
         SUM(cost) AS cost,
+        SUM(wasted_cost) FILTER (kind = 'turn') AS wasted_cost,
         COALESCE(SUM(attempt_count - 1) FILTER (kind = 'turn'), 0) AS retries,
         COUNT(*) FILTER (kind = 'turn' AND is_failed(status)) AS failed_turns,
         BOOL_OR(is_final_call AND NOT is_failed(status)) AS has_final_call,
@@ -416,6 +428,7 @@ SELECT
     judged.tool_results_bytes / NULLIF(context_bytes, 0) AS tool_results_share,
     CAST(judged.stalls AS BIGINT) AS stalls,
     judged.cost,
+    judged.wasted_cost,
     judged.unpriced_turns,
     judged.estimated_turns,
     COALESCE(outcomes.outcome, 'unknown') AS outcome,

@@ -8,6 +8,7 @@
 -- reads: attempts
 -- visibility: public
 -- storage: table
+-- scope: trajectory
 -- filters: model=request_model benchmark=benchmark_id trajectory=trajectory_id
 -- order: start_time, trajectory_id, turn_index
 -- columns:
@@ -50,7 +51,8 @@
 --   prefill_rate_tps DOUBLE [tok/s]: Input tokens not cached / time to first token.
 --   ttft_source VARCHAR: What ttft_s ends at: first_output, or of other instrumentations first_chunk (it may hold only a
 --     role) or client (as the client says it).
---   queue_s DOUBLE [s]: In the inference server's queue, as its own span says; of the last attempt, as the next three.
+--   queue_s DOUBLE [s]: In the inference server's queue, as its own span or its response says; of the last attempt, as the
+--     next three.
 --   server_prefill_s DOUBLE [s]: In the server's prefill.
 --   server_decode_s DOUBLE [s]: In the server's decode.
 --   network_s DOUBLE [s]: server_ttft_s less the server's own time to first token.
@@ -67,7 +69,8 @@
 --   stream BOOLEAN: The client asked for a stream.
 --   cache_write_tokens BIGINT [tokens]: Input written to the cache; NULL when the server did not say.
 --   cost DOUBLE [currency]: Price of all its attempts; NULL when none has a price.
---   cost_basis VARCHAR: tokens or accelerators: what the cost of the last attempt is made from.
+--   wasted_cost DOUBLE [currency]: The part of it that attempts cost that failed or were repeated; NULL when it is not known.
+--   cost_basis VARCHAR: tokens, told or accelerators: what the cost of the last attempt is made from.
 --   finish_reason VARCHAR: As the server wrote it; of the first choice.
 --   tool_call_count BIGINT: Tool calls in the response.
 --   chunk_count BIGINT: Output chunks of the stream.
@@ -127,8 +130,10 @@
 -- metric: queue_time
 --   column: queue_s
 --   definition: Time that the request waited in the inference server's queue, as the server's own span says. Where
---     several servers worked on it, their times add up.
---   formula: sum of gen_ai.latency.time_in_queue over the server's spans of the call
+--     several servers worked on it, their times add up. Without such a span what the response says counts (Groq), the
+--     loading of the model included (Ollama).
+--   formula: sum of gen_ai.latency.time_in_queue over the server's spans of the call; else agentperf.server.queue_s +
+--     agentperf.server.load_s
 --   unit: s
 --   grain: turn
 --   requires: the inference server's spans in the source
@@ -136,25 +141,27 @@
 -- metric: server_prefill_time
 --   column: server_prefill_s
 --   definition: Time from the request's first scheduling in the inference server to its first token; where the server
---     does not tell, its time to first token less the queue.
---   formula: sum of gen_ai.latency.time_in_model_prefill
+--     does not tell, its time to first token less the queue. Without a span of it, what its response says (llama.cpp,
+--     Ollama, Groq).
+--   formula: sum of gen_ai.latency.time_in_model_prefill; else agentperf.server.prefill_s
 --   unit: s
 --   grain: turn
---   requires: the inference server's spans in the source
+--   requires: the inference server's spans in the source, or a response that tells
 --   source: vLLM, gen_ai.latency.time_in_model_prefill
 -- metric: server_decode_time
 --   column: server_decode_s
 --   definition: Time from the first to the last token inside the inference server; where the server does not tell, its
---     end-to-end time less its time to first token.
---   formula: sum of gen_ai.latency.time_in_model_decode
+--     end-to-end time less its time to first token. Without a span of it, what its response says.
+--   formula: sum of gen_ai.latency.time_in_model_decode; else agentperf.server.decode_s
 --   unit: s
 --   grain: turn
---   requires: the inference server's spans in the source
+--   requires: the inference server's spans in the source, or a response that tells
 --   source: vLLM, gen_ai.latency.time_in_model_decode
 -- metric: network_time
 --   column: network_s
 --   definition: The part of the time to first token that passes outside the inference server's engine, on the network and
---     in front ends. Each time is of one clock, so that clocks need not agree.
+--     in front ends. Each time is of one clock, so that clocks need not agree. Without a span of the server, what its
+--     response says of queue, loading and prefill stands in for its time to first token.
 --   formula: tf - t_sent - sum of gen_ai.latency.time_to_first_token
 --   unit: s
 --   grain: turn
@@ -294,6 +301,7 @@ WITH merged AS (
             (NOT is_last OR is_failed(status)) AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
         ) AS wasted_tokens,
         SUM(cost) AS cost,
+        SUM(cost) FILTER (NOT is_last OR is_failed(status)) AS wasted_cost,
         ARG_MIN(system_bytes, start_ns) AS system_bytes,
         ARG_MIN(tools_bytes, start_ns) AS tools_bytes
     FROM attempts
@@ -363,6 +371,8 @@ SELECT
     last.stream,
     last.cache_write_tokens,
     numbered.cost,
+    CASE WHEN numbered.wasted_attempt_count > 0 THEN numbered.wasted_cost WHEN numbered.cost IS NOT NULL THEN 0 END
+        AS wasted_cost,
     last.cost_basis,
     last.finish_reason,
     last.tool_call_count,

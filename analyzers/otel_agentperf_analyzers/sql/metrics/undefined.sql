@@ -4,7 +4,7 @@
 --   not_observed: the source does not record what is needed. no_usage: the server reported no token count.
 --   fewer_than_2_tokens, zero_window: too short to have a speed. fewer_than_2_chunks: no gap between chunks.
 --   only_reasoning: no output beyond reasoning. cached_tokens_not_reported: the server does not say what was cached.
---   no_server_span: the inference server's own span of the call is not in the source, or does not tell.
+--   untold_by_server: neither a span of the inference server in the source nor its response tells.
 --   no_turns: only auxiliary calls. no_price: no price fits, or none was given. tokens_estimated: nobody but an estimate
 --   counted the tokens. nothing_shared: no earlier turn began alike. outcome_unknown: nobody told. fewer_than_2_turns: no step from one turn to the next.
 -- grain: one row per relation, metric, reason, model, benchmark and level
@@ -80,12 +80,12 @@ turn_reasons AS (
                 'metric': 'ttfot',
                 'reason': CASE WHEN ttfot_s IS NULL THEN COALESCE(no_output_reason, 'only_reasoning') END
             },
-            {'metric': 'queue_time', 'reason': CASE WHEN queue_s IS NULL THEN 'no_server_span' END},
-            {'metric': 'server_prefill_time', 'reason': CASE WHEN server_prefill_s IS NULL THEN 'no_server_span' END},
-            {'metric': 'server_decode_time', 'reason': CASE WHEN server_decode_s IS NULL THEN 'no_server_span' END},
+            {'metric': 'queue_time', 'reason': CASE WHEN queue_s IS NULL THEN 'untold_by_server' END},
+            {'metric': 'server_prefill_time', 'reason': CASE WHEN server_prefill_s IS NULL THEN 'untold_by_server' END},
+            {'metric': 'server_decode_time', 'reason': CASE WHEN server_decode_s IS NULL THEN 'untold_by_server' END},
             {
                 'metric': 'network_time',
-                'reason': CASE WHEN network_s IS NULL THEN COALESCE(no_output_reason, 'no_server_span') END
+                'reason': CASE WHEN network_s IS NULL THEN COALESCE(no_output_reason, 'untold_by_server') END
             },
             {'metric': 'output_speed', 'reason': no_speed_reason},
             {'metric': 'tpot', 'reason': no_speed_reason},

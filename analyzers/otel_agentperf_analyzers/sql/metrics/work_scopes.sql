@@ -9,6 +9,7 @@
 -- reads: run_bounds
 -- visibility: internal
 -- storage: view
+-- scope: trajectory
 SELECT trajectory_id, run_id, run_id AS of_run_id, start_ns, end_ns FROM run_bounds
 UNION ALL
 SELECT trajectory_id, NULL, run_id, start_ns, end_ns FROM run_bounds WHERE benchmark_id IS NULL

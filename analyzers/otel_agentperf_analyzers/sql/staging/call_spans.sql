@@ -10,13 +10,14 @@
 -- reads: spans, claude_code_calls
 -- visibility: internal
 -- storage: view
+-- scope: trajectory
 SELECT
     trace_id,
     span_id,
     parent_span_id,
     service_name,
     service_instance_id,
-    COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id) AS trajectory_id,
+    trajectory_id,
     COALESCE(
         "agentperf.trajectory.source",
         CASE WHEN "gen_ai.conversation.id" IS NOT NULL THEN 'conversation' ELSE 'trace' END
@@ -29,7 +30,8 @@ SELECT
     COALESCE("agentperf.segment.index", 0) AS segment,
     COALESCE("agentperf.turn.id", span_id) AS turn_id,
     "agentperf.turn.index" AS turn_index,
-    COALESCE("agentperf.turn.kind", 'turn') AS kind,
+    COALESCE("agentperf.turn.kind", CASE "gen_ai.operation.name" WHEN 'embeddings' THEN 'auxiliary' ELSE 'turn' END)
+        AS kind,
     COALESCE("agentperf.attempt.index", 0) AS attempt_index,
     "gen_ai.agent.name" AS agent_name,
     "agentperf.agent.depth" AS agent_depth,
@@ -91,6 +93,19 @@ SELECT
     COALESCE("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens") AS output_tokens,
     "gen_ai.usage.reasoning.output_tokens" AS reasoning_tokens,
     "agentperf.usage.source" AS usage_source,
+    "agentperf.usage.cost" AS told_cost,
+    "agentperf.server.queue_s" AS told_queue_s,
+    "agentperf.server.load_s" AS told_load_s,
+    "agentperf.server.prefill_s" AS told_prefill_s,
+    "agentperf.server.decode_s" AS told_decode_s,
+    "agentperf.response.retry_after_s" AS retry_after_s,
+    -- The least that is left of any of the limits; a limit of 0 leaves nothing.
+    LEAST(
+        "agentperf.rate_limit.requests.remaining" / NULLIF("agentperf.rate_limit.requests.limit", 0),
+        "agentperf.rate_limit.tokens.remaining" / NULLIF("agentperf.rate_limit.tokens.limit", 0),
+        "agentperf.rate_limit.input_tokens.remaining" / NULLIF("agentperf.rate_limit.input_tokens.limit", 0),
+        "agentperf.rate_limit.output_tokens.remaining" / NULLIF("agentperf.rate_limit.output_tokens.limit", 0)
+    ) AS rate_limit_left,
     "agentperf.tool.call_count" AS tool_call_count,
     "agentperf.chunk.count" AS chunk_count,
     "agentperf.chunk.gap_p50_s" AS chunk_gap_p50_s,
@@ -108,6 +123,7 @@ SELECT
     "agentperf.message.count" AS message_count,
     "agentperf.observation.dropped" AS dropped_parts,
     "agentperf.observation.unread_bytes" AS unread_bytes,
+    CASE WHEN "agentperf.dialect" IS NOT NULL THEN 0 ELSE 1 END AS teller,
     links
 FROM spans
 WHERE kind IS DISTINCT FROM 'server'
@@ -116,7 +132,7 @@ WHERE kind IS DISTINCT FROM 'server'
         "gen_ai.latency.e2e", "gen_ai.latency.time_to_first_token", "gen_ai.latency.time_in_queue"
     ) IS NULL
     AND (
-        "gen_ai.operation.name" IN ('chat', 'text_completion', 'generate_content')
+        "gen_ai.operation.name" IN ('chat', 'text_completion', 'generate_content', 'embeddings')
         OR "agentperf.dialect" IS NOT NULL
         OR ("gen_ai.operation.name" IS NULL AND "gen_ai.request.model" IS NOT NULL)
     )

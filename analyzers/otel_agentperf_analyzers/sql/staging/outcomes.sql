@@ -8,9 +8,10 @@
 -- reads: spans, given_outcomes
 -- visibility: internal
 -- storage: view
+-- scope: trajectory
 WITH words AS (
     SELECT
-        COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id) AS trajectory_id,
+        trajectory_id,
         "agentperf.outcome" AS outcome,
         end_ns AS at_ns
     FROM spans
@@ -22,7 +23,7 @@ WITH words AS (
         CAST(event.timeUnixNano AS BIGINT)
     FROM (
         SELECT
-            COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id) AS trajectory_id,
+            trajectory_id,
             UNNEST(FROM_JSON(events, '[{
                 "name": "VARCHAR", "timeUnixNano": "VARCHAR",
                 "attributes": [{"key": "VARCHAR", "value": {"stringValue": "VARCHAR"}}]
@@ -41,6 +42,6 @@ told AS (
     GROUP BY trajectory_id
 )
 
-SELECT trajectory_id, COALESCE(given_outcomes.outcome, told.outcome) AS outcome
-FROM told
-FULL JOIN given_outcomes USING (trajectory_id)
+SELECT trajectory_id, outcome FROM given_outcomes
+UNION ALL
+SELECT trajectory_id, outcome FROM told WHERE trajectory_id NOT IN (SELECT trajectory_id FROM given_outcomes)

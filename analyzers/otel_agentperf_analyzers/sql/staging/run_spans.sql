@@ -7,8 +7,9 @@
 -- reads: spans
 -- visibility: internal
 -- storage: view
+-- scope: trajectory
 SELECT
-    COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id) AS trajectory_id,
+    trajectory_id,
     COALESCE("agentperf.run.id", trace_id) AS run_id,
     ARG_MAX("agentperf.status", start_ns) AS status
 FROM spans

@@ -47,7 +47,7 @@ contexts AS (
 
 -- Where no server tells anything, no call need be read.
 candidates AS MATERIALIZED (
-    SELECT trace_id, span_id, start_ns, links FROM calls WHERE EXISTS (FROM servers)
+    SELECT trace_id, span_id, trajectory_id, start_ns, links FROM calls WHERE EXISTS (FROM servers)
 ),
 
 belonging AS (
@@ -55,7 +55,8 @@ belonging AS (
         contexts.trace_id AS server_trace_id,
         contexts.server_id,
         ARG_MIN(candidates.trace_id, (contexts.steps, candidates.start_ns)) AS trace_id,
-        ARG_MIN(candidates.span_id, (contexts.steps, candidates.start_ns)) AS span_id
+        ARG_MIN(candidates.span_id, (contexts.steps, candidates.start_ns)) AS span_id,
+        ARG_MIN(candidates.trajectory_id, (contexts.steps, candidates.start_ns)) AS trajectory_id
     FROM contexts
     INNER JOIN candidates
         ON candidates.span_id = contexts.context_span_id
@@ -66,6 +67,7 @@ belonging AS (
 SELECT
     belonging.trace_id,
     belonging.span_id,
+    ANY_VALUE(belonging.trajectory_id) AS trajectory_id,
     COUNT(*) AS server_span_count,
     SUM(servers.queue_s) AS queue_s,
     SUM(servers.prefill_s) AS prefill_s,

@@ -7,7 +7,8 @@
 -- reads: raw_spans
 -- visibility: public
 -- storage: view
--- filters: model=gen_ai.request.model benchmark=agentperf.benchmark.id trajectory=agentperf.trajectory.id
+-- scope: trajectory
+-- filters: model=gen_ai.request.model benchmark=agentperf.benchmark.id trajectory=trajectory_id
 -- order: start_time
 -- columns:
 --   trace_id VARCHAR: Trace, 32 hex digits; one trace per agent run.
@@ -15,6 +16,8 @@
 --   parent_span_id VARCHAR: The span that this one is part of; NULL for a root.
 --   name VARCHAR: Name of the span, such as `chat MODEL`.
 --   kind VARCHAR: internal, server, client, producer or consumer; NULL when not told.
+--   trajectory_id VARCHAR: What the span belongs to: agentperf.trajectory.id, else the conversation, else the trace; of
+--     below it the sub-agent.
 --   start_time TIMESTAMP WITH TIME ZONE: Start.
 --   end_time TIMESTAMP WITH TIME ZONE: End.
 --   duration_s DOUBLE [s]: End minus start.
@@ -94,10 +97,28 @@
 --     HTTP spans.
 --   "agentperf.status" VARCHAR: ok, error, cancelled, truncated or partial; runs also abandoned.
 --   "agentperf.usage.source" VARCHAR: server, estimated or none: who counted the tokens.
+--   "agentperf.usage.cost" DOUBLE [USD]: What the server says that the call cost (OpenRouter); absent when it does
+--     not say.
+--   "agentperf.server.queue_s" DOUBLE [s]: Waited in the server's queue, as the server says in its response (Groq).
+--   "agentperf.server.load_s" DOUBLE [s]: Loading the model, as the server says in its response (Ollama).
+--   "agentperf.server.prefill_s" DOUBLE [s]: Reading the prompt, as the server says in its response (llama.cpp, Ollama,
+--     Groq).
+--   "agentperf.server.decode_s" DOUBLE [s]: Generating, as the server says in its response (llama.cpp, Ollama, Groq).
 --   "agentperf.request.id" VARCHAR: The client's x-request-id, else the provider's request id header, else one we
 --     made.
 --   "agentperf.request.bytes" BIGINT [bytes]: Request body bytes as received.
 --   "agentperf.response.bytes" BIGINT [bytes]: Response body bytes as received from the upstream.
+--   "agentperf.response.retry_after_s" DOUBLE [s]: How long the response asks to wait; absent when it does not.
+--   "agentperf.rate_limit.requests.limit" BIGINT: Requests allowed at a time, as the response's head tells.
+--   "agentperf.rate_limit.requests.remaining" BIGINT: Of these, how many are left.
+--   "agentperf.rate_limit.tokens.limit" BIGINT [tokens]: Tokens allowed at a time, as the response's head tells.
+--   "agentperf.rate_limit.tokens.remaining" BIGINT [tokens]: Of these, how many are left.
+--   "agentperf.rate_limit.input_tokens.limit" BIGINT [tokens]: Input tokens allowed at a time, as the response's head
+--     tells.
+--   "agentperf.rate_limit.input_tokens.remaining" BIGINT [tokens]: Of these, how many are left.
+--   "agentperf.rate_limit.output_tokens.limit" BIGINT [tokens]: Output tokens allowed at a time, as the response's head
+--     tells.
+--   "agentperf.rate_limit.output_tokens.remaining" BIGINT [tokens]: Of these, how many are left.
 --   "agentperf.time.first_chunk" DOUBLE [s]: From t0; first response body chunk read from the upstream.
 --   "agentperf.time.first_output" DOUBLE [s]: From t0; first chunk with non-empty content, reasoning, or tool
 --     name/arguments: TTFT. Streams only.
@@ -116,6 +137,7 @@
 --   "agentperf.chunk.stall_count" BIGINT: Gaps between consecutive output chunks of more than one second.
 --   "agentperf.prefix.shared_bytes" BIGINT [bytes]: Leading message bytes of the request that an earlier turn of
 --     the trajectory already sent.
+--   "agentperf.link.keys" VARCHAR: Call spans: salted hashes by which the calls of several proxies are joined.
 --   "agentperf.context.system_bytes" BIGINT [bytes]: Request bytes of the system prompt.
 --   "agentperf.context.tools_bytes" BIGINT [bytes]: Request bytes of the tool definitions.
 --   "agentperf.context.messages_bytes" BIGINT [bytes]: Request bytes of the messages, tool results left out.
@@ -140,6 +162,8 @@
 --   "gen_ai.latency.time_in_model_prefill" DOUBLE [s]: An inference server's own span: first scheduled to first token.
 --   "gen_ai.latency.time_in_model_decode" DOUBLE [s]: An inference server's own span: first to last token.
 --   "gen_ai.latency.e2e" DOUBLE [s]: An inference server's own span: arrival to end.
+--   "session.id" VARCHAR: Claude Code's own telemetry: the session.
+--   agent_id VARCHAR: Claude Code's own telemetry: the sub-agent within the session; absent for the main agent.
 --   "gen_ai.system" VARCHAR: gen_ai.provider.name before v1.37 of the conventions.
 --   "gen_ai.usage.prompt_tokens" BIGINT [tokens]: gen_ai.usage.input_tokens before v1.27.
 --   "gen_ai.usage.completion_tokens" BIGINT [tokens]: gen_ai.usage.output_tokens before v1.27.
@@ -161,6 +185,11 @@ SELECT
         WHEN 4 THEN 'producer'
         WHEN 5 THEN 'consumer'
     END AS kind,
+    CASE
+        WHEN STARTS_WITH(name, 'claude_code.')
+            THEN COALESCE("session.id", "gen_ai.conversation.id", trace_id) || COALESCE('/' || agent_id, '')
+        ELSE COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id)
+    END AS trajectory_id,
     instant(start_unix_ns) AS start_time,
     instant(end_unix_ns) AS end_time,
     seconds(end_unix_ns - start_unix_ns) AS duration_s,
