@@ -15,7 +15,7 @@ from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import typer
@@ -183,7 +183,7 @@ def configuration() -> str:
         "",
         "Keys of the TOML file that `otel-agentperf proxy --config FILE` reads, and of `ProxyConfig` for applications "
         "that mount the proxy. `-` and `_` are the same in a file. Each key is also a variable, as "
-        "`OTEL_AGENTPERF_WORKERS` (`OTEL_AGENTPERF_UPSTREAMS` is JSON, `OTEL_AGENTPERF_SLO` has commas between), and "
+        "`OTEL_AGENTPERF_WORKERS` (`OTEL_AGENTPERF_UPSTREAMS` is JSON, lists of words have commas), and "
         "`OTEL_AGENTPERF_CONFIG` names the file. "
         "Options win over variables, variables over the file. `otel-agentperf proxy --check-config` prints what is in "
         "effect.",
@@ -247,7 +247,8 @@ def _type(hint: Any) -> str:
     if hint in names:
         return names[hint]
     if get_origin(hint) is tuple:
-        return "strings" if get_args(hint)[0] is str else "tables"
+        of = get_args(hint)[0]
+        return "strings" if of is str else f"list of {_type(of)}" if get_origin(of) is Literal else "tables"
     return " or ".join(f'`"{value}"`' for value in get_args(hint))
 
 

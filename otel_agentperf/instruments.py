@@ -680,6 +680,20 @@ EXPORT_SPANS_WAITING: Final = Instrument(
     description="Spans that wait for their export.",
 )
 
+EXPORT_RUNS_KEPT: Final = Instrument(
+    name="agentperf.export.runs_kept",
+    kind=Kind.COUNTER,
+    unit="{run}",
+    description="Agent runs that the sampler left out, and that were exported for what happened in them.",
+)
+
+EXPORT_RUNS_LET_GO: Final = Instrument(
+    name="agentperf.export.runs_let_go",
+    kind=Kind.COUNTER,
+    unit="{run}",
+    description="Agent runs that the sampler left out, and that were given up before their end for want of room.",
+)
+
 EXPORT_LOGS_DROPPED: Final = Instrument(
     name="agentperf.export.logs_dropped",
     kind=Kind.COUNTER,

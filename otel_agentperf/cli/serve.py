@@ -64,6 +64,17 @@ def proxy(
         list[str] | None,
         typer.Option(metavar="POLICY:TIER", help="Judge turns by this SLO tier, for the metrics; can be repeated."),
     ] = None,
+    export_keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="error|slo_miss",
+            help="Export a run that the sampler leaves out all the same, whole, when a call in it fails, or misses an SLO "
+            "tier; can be repeated.",
+        ),
+    ] = None,
+    export_keep_slower: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Export runs that took so long all the same.")
+    ] = None,
     capacity: Annotated[
         int | None,
         typer.Option(metavar="AGENTS", help="Agents that the deployment holds, for the metric of its headroom."),
@@ -184,6 +195,7 @@ def proxy(
         "store_max_age_s": store_max_age,
         "otlp_endpoint": otlp_endpoint,
         "otlp_protocol": otlp_protocol,
+        "export_keep_slower_s": export_keep_slower,
         "capacity": capacity,
         "metric_names": metric_names,
         "workers": workers,
@@ -211,6 +223,8 @@ def proxy(
         options["otlp_logs"] = True
     if slo:
         options["slo"] = slo
+    if export_keep:
+        options["export_keep"] = export_keep
     if ask_usage:
         options["ask_usage"] = True
     if preserve_host:

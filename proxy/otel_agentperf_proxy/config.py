@@ -20,6 +20,9 @@ ENVIRONMENT_PREFIX: Final = "OTEL_AGENTPERF_"
 _OTHER_VARIABLES: Final = tuple(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "MEMORY", "PEERS", "SOURCE_"))
 """What the environment tells other parts of the program, and the tests."""
 
+_LISTS: Final = frozenset(("export_keep", "slo"))
+"""Keys that hold several words."""
+
 _MAY_BE_ZERO: Final = frozenset(("drain_s", "observed_body_bytes"))
 
 
@@ -78,6 +81,11 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where spans are exported to; else the standard OTEL_EXPORTER_OTLP_* variables decide."""
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
     """Protocol of the export; else OTEL_EXPORTER_OTLP_PROTOCOL, else guessed from the port (4317 is gRPC)."""
+    export_keep: tuple[Literal["error", "slo_miss"], ...] = ()
+    """Export a run that the sampler leaves out all the same, and whole, when a call in it fails or breaks off (`error`),
+    or misses a tier of `slo` (`slo_miss`). The spans of unsampled runs are held until the run ends."""
+    export_keep_slower_s: float | None = None
+    """Export runs that took at least so long all the same; None for none."""
     otlp_logs: bool = False
     """Export the proxy's own log by OTLP too, and a record for each exchange that failed; so does
     OTEL_LOGS_EXPORTER=otlp."""
@@ -149,6 +157,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if table.strip_path and table.path is None:
                 raise UsageError(f"strip_path without path: there is nothing to take off for {table.url}")
         judges(self.slo)
+        if "slo_miss" in self.export_keep and not self.slo:
+            raise UsageError("export_keep slo_miss needs slo: name the tiers to miss")
         if self.access_log != "none" and not self.observe:
             raise UsageError("access_log needs observe: the observer writes it")
         if self.tls_key and not self.tls_cert:
@@ -209,7 +219,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The keys that variables set; an empty variable sets none. `upstreams` is JSON, `slo` has commas."""
+    """The keys that variables set; an empty variable sets none. `upstreams` is JSON, lists of words have commas."""
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(ProxyConfig):
         name = ENVIRONMENT_PREFIX + field.name.upper()
@@ -217,7 +227,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not text:
             continue
         try:
-            if field.name == "slo":
+            if field.name in _LISTS:
                 values[field.name] = tuple([name.strip() for name in text.split(",") if name.strip()])
             elif field.name == "upstreams":
                 values[field.name] = msgspec.to_builtins(msgspec.json.decode(text, type=field.type))

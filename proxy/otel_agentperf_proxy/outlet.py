@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from opentelemetry.sdk.trace import ReadableSpan
 
+from otel_agentperf import semconv
 from otel_agentperf.logs import SPAN_ID, TRACE_ID
 from otel_agentperf_proxy.access_log import AccessLog, entry
 from otel_agentperf_proxy.calls import Call, trace_of
@@ -17,6 +18,7 @@ from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import create_export
 from otel_agentperf_proxy.frames import End, TaskOutcome
+from otel_agentperf_proxy.keeping import Keeping
 from otel_agentperf_proxy.log_export import create_log_export
 from otel_agentperf_proxy.log_records import Entry
 from otel_agentperf_proxy.metrics.meter import Meter
@@ -28,6 +30,12 @@ from otel_agentperf_proxy.trajectory import Run, ToolSpan
 
 BATCH: Final = 512
 """Spans that are written without waiting for the flush interval."""
+
+BROKEN: Final = frozenset((semconv.Status.ERROR, semconv.Status.TRUNCATED))
+"""Statuses of calls that are the reason `error` to keep a run."""
+
+REASON_ERROR: Final = "error"
+REASON_SLO_MISS: Final = "slo_miss"
 
 _decode_entry = msgspec.msgpack.Decoder(Entry).decode
 
@@ -91,6 +99,9 @@ class Outlet:
         )
         self._store = _open_store(config) if config.store else None
         self._export = create_export(config)
+        self._keeping = self._create_keeping(config)
+        self._reasons = frozenset(config.export_keep)
+        self._slow_ns = round(config.export_keep_slower_s * 1e9) if config.export_keep_slower_s is not None else None
         self.meter = Meter(config, of_proxy)
         self._logs = create_log_export(config, of_proxy)
         self._access_log = AccessLog() if config.access_log == "json" else None
@@ -152,6 +163,7 @@ class Outlet:
         parts = (
             ("store", self._store),
             ("metrics", self.meter),
+            ("keeping", self._keeping),
             ("export", self._export),
             ("logs", self._logs),
             ("access log", self._access_log),
@@ -166,6 +178,7 @@ class Outlet:
             "spans": self._made,
             "store": self._store.stats() if self._store is not None else None,
             "export": self._export.stats() if self._export is not None else None,
+            "keeping": self._keeping.stats() if self._keeping is not None else None,
             "metrics": self.meter.stats(),
             "logs": self._logs.stats() if self._logs is not None else None,
             "access_log": self._access_log.stats() if self._access_log is not None else None,
@@ -173,8 +186,16 @@ class Outlet:
 
     def _call(self, call: Call) -> None:
         span, sampled = self._spans.call(call), self._call_sampled(call)
-        self._emit(span, sampled=sampled)
-        self._failures.guarded("metrics", self.meter.call, call, span, self._is_traceable(sampled))
+        is_reason = call.status in BROKEN and REASON_ERROR in self._reasons
+        try:
+            has_missed = self.meter.call(call, span, self._is_traceable(sampled or is_reason))
+        except Exception as exc:
+            self._failures.note("metrics", exc, call)
+        else:
+            is_reason = is_reason or (has_missed and REASON_SLO_MISS in self._reasons)
+        declined = call.opened.parent_span_id is not None and not call.opened.sampled
+        run = call.placement.run if call.placement is not None and not declined else None
+        self._emit(span, sampled=sampled or (is_reason and run is None and not declined), run=run, is_reason=is_reason)
         if self._logs is not None and call.status in FAILED:
             self._failures.guarded("log", self._log_failure, call, span)
 
@@ -185,12 +206,15 @@ class Outlet:
 
     def _tool(self, tool: ToolSpan) -> None:
         span, sampled = self._spans.tool(tool), self._run_sampled(tool.run)
-        self._emit(span, sampled=sampled)
+        self._emit(span, sampled=sampled, run=self._open_to_keep(tool.run))
         self._failures.guarded("metrics", self.meter.tool, tool, span, self._is_traceable(sampled))
 
     def _run(self, run: Run) -> None:
         span, sampled = self._spans.run(run), self._run_sampled(run)
-        self._emit(span, sampled=sampled)
+        is_slow = self._slow_ns is not None and run.last_activity_ns - run.started_ns >= self._slow_ns
+        self._emit(span, sampled=sampled, run=self._open_to_keep(run), is_reason=is_slow)
+        if self._keeping is not None:
+            self._keeping.end(run.run_id)
         self._failures.guarded("metrics", self.meter.run, run, span, self._is_traceable(sampled))
 
     def _is_traceable(self, sampled: bool) -> bool:
@@ -201,16 +225,37 @@ class Outlet:
         assert self._access_log is not None
         self._access_log.write(entry(call, self._clock.unix_ns(call.t0_ns)))
 
-    def _emit(self, span: ReadableSpan, *, sampled: bool) -> None:
+    def _emit(self, span: ReadableSpan, *, sampled: bool, run: Run | None = None, is_reason: bool = False) -> None:
+        """Hand a span on.
+
+        Args:
+            span: to be stored, and exported if it is sampled.
+            sampled: what the sampler says.
+            run: that the span is of, where it may be exported although it is not sampled.
+            is_reason: it says that its whole run is to be exported.
+        """
         self._made += 1
         if self._export is not None:
-            self._export.export(span, sampled=sampled)
+            if sampled or run is None or self._keeping is None:
+                self._export.export(span, sampled=sampled)
+            else:
+                self._keeping.add(run.run_id, span, is_reason=is_reason)
         if self._store is not None:
             if not self._pending:
                 self._pending_ns = monotonic_ns()
             self._pending.append(span)
             if len(self._pending) >= BATCH:
                 self.flush()
+
+    def _create_keeping(self, config: ProxyConfig) -> Keeping | None:
+        export = self._export
+        if export is None or not (config.export_keep or config.export_keep_slower_s is not None):
+            return None
+        return Keeping(lambda span, sampled: export.export(span, sampled=sampled))
+
+    def _open_to_keep(self, run: Run) -> Run | None:
+        """The run, unless its client said that it is not sampled."""
+        return run if run.run_id not in self.unsampled_runs else None
 
     def _call_sampled(self, call: Call) -> bool:
         if self._export is None:

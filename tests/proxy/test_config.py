@@ -127,6 +127,7 @@ def test_every_key_has_its_variable(field: msgspec.structs.FieldInfo) -> None:
     text = next((text for kind, text in texts.items() if kind is field.type or kind in get_args(field.type)), None)
     told_as = {
         "otlp_protocol": "grpc",
+        "export_keep": "error",
         "metric_names": "old",
         "slo": "demo:standard",
         "upstreams": '[{"url": "http://h", "path": "/a"}]',

@@ -55,6 +55,8 @@ _OBSERVER_VALUES: Final = {
     "export.spans_dropped": metric.EXPORT_SPANS_DROPPED,
     "export.spans_unsampled": metric.EXPORT_SPANS_UNSAMPLED,
     "export.spans_waiting": metric.EXPORT_SPANS_WAITING,
+    "keeping.runs_kept": metric.EXPORT_RUNS_KEPT,
+    "keeping.runs_let_go": metric.EXPORT_RUNS_LET_GO,
     "logs.records_dropped": metric.EXPORT_LOGS_DROPPED,
 }
 """Of the observer's statistics, by part and key."""

@@ -43,15 +43,15 @@ class Meter:
         self._push = create_push(config, resource)
         self._processes: Sequence[Family] = ()
 
-    def call(self, call: Call, span: ReadableSpan, traceable: bool) -> None:
-        """A call ended.
+    def call(self, call: Call, span: ReadableSpan, traceable: bool) -> bool:
+        """A call ended. Returns whether it misses an SLO tier.
 
         Args:
             call: ended.
             span: of it.
             traceable: it can be looked up where spans go.
         """
-        self._recorder.call(call, span, sampled=self._has_exemplars(traceable))
+        return self._recorder.call(call, span, sampled=self._has_exemplars(traceable))
 
     def orphan(self) -> None:
         """An exchange ended of which nothing else is known."""

@@ -123,8 +123,8 @@ class Recorder:
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
         self._number, self._histogram = self.registry.number, self.registry.histogram
 
-    def call(self, call: Call, span: ReadableSpan, *, sampled: bool) -> None:
-        """A call ended.
+    def call(self, call: Call, span: ReadableSpan, *, sampled: bool) -> bool:
+        """A call ended. Returns whether it misses an SLO tier.
 
         Args:
             call: ended.
@@ -146,7 +146,7 @@ class Recorder:
         if overhead_s is not None:
             kind.histogram(metric.PROXY_OVERHEAD, ()).observe(overhead_s, moment)
         if operation is None:
-            return
+            return False
         if (end_s := get(semconv.TIME_END)) is not None:
             kind.histogram(metric.CLIENT_OPERATION_DURATION, kind.call, error).observe(end_s, moment)
         if (first_s := get(semconv.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK)) is not None:
@@ -154,11 +154,13 @@ class Recorder:
         self._chunks(kind, call)
         if get(semconv.USAGE_SOURCE) == semconv.USAGE_SERVER:
             self._tokens(kind, attributes)
-        if turn_kind == semconv.KIND_TURN:
-            self._turn(kind, attributes, failed=failed, moment=moment)
-            if call.placement is not None:
-                trajectory = call.placement.trajectory
-                trajectory.busy_until_ns = max(trajectory.busy_until_ns, call.end_ns or call.last_ns)
+        if turn_kind != semconv.KIND_TURN:
+            return False
+        self._turn(kind, attributes, failed=failed, moment=moment)
+        if call.placement is not None:
+            trajectory = call.placement.trajectory
+            trajectory.busy_until_ns = max(trajectory.busy_until_ns, call.end_ns or call.last_ns)
+        return bool(kind.judges) and self._misses(kind, figures(attributes, failed=failed))
 
     def orphan(self) -> None:
         """An exchange ended of which nothing else is known."""
@@ -297,17 +299,20 @@ class Recorder:
             depth = DEPTH_CLASSES[bisect_right(DEPTHS, get(semconv.TURN_INDEX, 0))]
             kind.number(metric.PREFIX_CACHE_INPUT_TOKENS, (kind.model,), depth).value += tokens
             kind.number(metric.PREFIX_CACHE_CACHED_TOKENS, (kind.model,), depth).value += cached
-        if kind.judges:
-            self._judge(kind, figures(attributes, failed=failed))
 
-    def _judge(self, kind: _Kind, told: Figures) -> None:
+    def _misses(self, kind: _Kind, told: Figures) -> bool:
+        """Judge a call; returns whether it misses a tier."""
+        has_missed = False
         for judge in kind.judges:
             of_tier, verdicts = (judge.tier.label, kind.model), judge.verdicts(told)
-            self._number(metric.SLO_CALLS, (*of_tier, MET[judge.meets(told, verdicts)])).value += 1
+            is_met = judge.meets(told, verdicts)
+            has_missed = has_missed or not is_met
+            self._number(metric.SLO_CALLS, (*of_tier, MET[is_met])).value += 1
             for bound, verdict in zip(judge.bounds, verdicts, strict=True):
                 if verdict is not None:
                     self._number(metric.SLO_TARGET_CALLS, (*of_tier, bound.name, MET[verdict])).value += 1
             self._number(metric.SLO_TARGET_CALLS, (*of_tier, ERROR_RATE, MET[not told.failed])).value += 1
+        return has_missed
 
     def _spent(self, model: str, state: str, seconds: float) -> None:
         self._number(metric.AGENT_TIME, (model, state)).value += seconds
