@@ -13,8 +13,8 @@ import busy_store
 import msgspec
 import pytest
 
-from otel_agentperf import policies
-from otel_agentperf_analyzers import Database, open_source
+from otel_agentperf import policies, pricing
+from otel_agentperf_analyzers import Database, Inputs, open_source
 from otel_agentperf_analyzers.explain import Explanation, explain
 from otel_agentperf_analyzers.report import Report, build
 from otel_agentperf_analyzers.report.charts import Chart, ImageFormat, charts, left_out, write_images
@@ -49,8 +49,13 @@ def made_of(database: Database, *tiers: policies.Tier) -> Made:
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with open_source(str(busy_store.write(tmp_path_factory.mktemp("busy")))) as database:
+def busy_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return busy_store.write(tmp_path_factory.mktemp("busy"))
+
+
+@pytest.fixture(scope="module")
+def busy(busy_place: Path) -> Iterator[Database]:
+    with open_source(str(busy_place)) as database:
         yield database
 
 
@@ -186,6 +191,26 @@ def test_other_tiers_bring_their_lines_and_their_metrics(busy: Database, tmp_pat
     assert "the diamond is P90" in chart.caption
     assert '"prompt ≤ 6"' in json.dumps(chart.spec, ensure_ascii=False)
     assert made.chart("benchmark-1-capacity-own@1").rows
+
+
+def test_outcomes_are_counted_and_what_nobody_told_is_no_failure(made: Made) -> None:
+    told = {(row["of"], row["outcome"]): row["tasks"] for row in made.chart("outcomes").rows}
+    assert told["live traffic", "succeeded"] == told["live traffic", "failed"] == told["live traffic", "not told"] == 60
+    assert {outcome for of, outcome in told if of == "agent coder"} == {"succeeded"}
+    assert not any(of.startswith("bench-") for of, _ in told)
+    assert not [chart for chart in made.charts if chart.id == "costs"]
+
+
+def test_costs_are_drawn_where_prices_are_known(busy_place: Path, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('currency = "USD"\n[[price]]\nmodels = ["*"]\ninput = 1.0\ncached_input = 0.1\noutput = 4.0\n')
+    with open_source(str(busy_place), inputs=Inputs(prices=pricing.load(prices))) as database:
+        made = made_of(database)
+        costs = {row["of"]: row["cost"] for row in made.chart("costs").rows}
+        [row] = database.relation("tasks", where="dimension = 'all' AND benchmark_id IS NULL").to_pylist()
+    assert costs["live traffic"] == row["cost_per_task"]
+    assert len(costs) == 12
+    assert "bars of fewer tasks left out" in made.chart("costs").caption
 
 
 def test_many_benchmarks_are_drawn_in_part_and_listed_in_full(made: Made) -> None:

@@ -12,6 +12,7 @@ from otel_agentperf_analyzers.explain import Explanation
 from otel_agentperf_analyzers.report.charts import judged, specs
 from otel_agentperf_analyzers.report.charts.model import Chart
 from otel_agentperf_analyzers.report.charts.story import story
+from otel_agentperf_analyzers.report.charts.work import tasks
 from otel_agentperf_analyzers.report.model import Benchmark, Figures, Report
 from otel_agentperf_analyzers.report.text import count, digits, integer, plain
 
@@ -84,6 +85,7 @@ def charts(
     if report.live:
         made += _live(database, report.live[:MODELS], loads)
     made += _times(explanation)
+    made += tasks(report.work)
     return tuple(made)
 
 
@@ -372,7 +374,7 @@ def _times(explanation: Explanation) -> Iterator[Chart]:
             section=TIME,
             title="Why turns took longer",
             caption="Time of turns beyond the median of their model, by what took the most of it.",
-            spec=specs.bars([row.cause for row in causes], "seconds beyond the median", causes[0].excess_s),
+            spec=specs.bars([row.cause for row in causes], "seconds", "seconds beyond the median", causes[0].excess_s),
             rows=[
                 {
                     "of": row.cause,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from otel_agentperf_analyzers.report.charts.style import PARTS, SERIES, colour
 
-__all__ = ["VERDICTS", "bars", "contexts", "margins", "shares", "spread", "traffic", "waterfall"]
+__all__ = ["ENDS", "VERDICTS", "bars", "contexts", "ends", "margins", "shares", "spread", "traffic", "waterfall"]
 
 Spec = dict[str, Any]
 
@@ -17,6 +17,9 @@ VERDICTS: Final = {
     "cannot be told": ("diamond", "◇"),
 }
 """What a level or load comes to: its sign in a plot, and in text."""
+
+ENDS: Final = {"succeeded": "good", "failed": "bad", "not told": "human"}
+"""How tasks came out, and the colour for it."""
 
 _MOST_TICKS: Final = 14
 _FEW_DECADES: Final = 2.3
@@ -348,14 +351,14 @@ def contexts() -> Spec:
     }
 
 
-def bars(labels: Sequence[str], title: str, longest: float) -> Spec:
+def bars(labels: Sequence[str], field: str, title: str, longest: float) -> Spec:
     """Horizontal bars with their numbers."""
     y = {"field": "of", "type": "ordinal", "sort": list(labels), "title": None, "axis": {"labelLimit": 220}}
     x = {
-        "field": "seconds",
+        "field": field,
         "type": "quantitative",
         "title": title,
-        "axis": {"grid": True, "format": "~s"},
+        "axis": {"grid": True, "format": "~g"},
         # Room for the number beside the longest.
         "scale": {"domain": [0, longest * 1.45], "nice": False},
     }
@@ -367,11 +370,7 @@ def bars(labels: Sequence[str], title: str, longest: float) -> Spec:
                 "encoding": {
                     "y": y,
                     "x": x,
-                    "tooltip": [
-                        _told("of", "of", kind="nominal"),
-                        _told("seconds", "seconds", ",.1f"),
-                        _told("turns", "turns", ",d"),
-                    ],
+                    "tooltip": [_told("of", "of", kind="nominal"), _told("told", title, kind="nominal")],
                 },
             },
             {
@@ -379,6 +378,36 @@ def bars(labels: Sequence[str], title: str, longest: float) -> Spec:
                 "encoding": {"y": y, "x": x, "text": {"field": "told", "type": "nominal"}},
             },
         ],
+    }
+
+
+def ends(labels: Sequence[str]) -> Spec:
+    """How tasks came out: a bar for each of the labels."""
+    return {
+        "data": {"name": "rows"},
+        "mark": {"type": "bar", "height": {"band": 0.62}},
+        "encoding": {
+            "y": {"field": "of", "type": "ordinal", "sort": list(labels), "title": None, "axis": {"labelLimit": 220}},
+            "x": {
+                "field": "tasks",
+                "type": "quantitative",
+                "stack": "zero",
+                "title": "tasks",
+                "axis": {"grid": True, "format": "~s", "tickMinStep": 1},
+            },
+            "order": {"field": "rank", "type": "quantitative"},
+            "color": {
+                "field": "outcome",
+                "type": "nominal",
+                "scale": {"domain": list(ENDS), "range": [colour(name) for name in ENDS.values()]},
+                "legend": {"symbolType": "square"},
+            },
+            "tooltip": [
+                _told("of", "of", kind="nominal"),
+                _told("outcome", "outcome", kind="nominal"),
+                _told("tasks", "tasks", ",d"),
+            ],
+        },
     }
 
 

@@ -101,6 +101,7 @@ CONFIG: Final[dict[str, Any]] = {
         "labelFontSize": 12,
         "symbolSize": 90,
         "columnPadding": 14,
+        "columns": {"expr": "width < 420 ? 2 : 8"},
         "offset": 8,
     },
 }

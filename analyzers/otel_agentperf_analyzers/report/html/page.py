@@ -13,6 +13,7 @@ from otel_agentperf_analyzers.explain import Explanation
 from otel_agentperf_analyzers.report.charts import Chart, left_out, runtime, vega_lite
 from otel_agentperf_analyzers.report.charts.draw import BENCHMARKS, LIVE, MODELS, TIME, section_of
 from otel_agentperf_analyzers.report.charts.style import LIGHT
+from otel_agentperf_analyzers.report.charts.work import WORK
 from otel_agentperf_analyzers.report.html import tables
 from otel_agentperf_analyzers.report.html.colours import DARK
 from otel_agentperf_analyzers.report.html.verdicts import groups
@@ -166,13 +167,13 @@ def _sections(report: Report, explanation: Explanation, charts: Sequence[Chart])
         }
     )
     for heading, of_heading in (
-        ("Outcomes and cost", [tables.work(report)]),
+        (WORK, [tables.work(report)]),
         ("Tools", [tables.tools(report)]),
         ("Cache and context", [tables.cache(explanation)]),
         ("Trouble", [tables.troubles(explanation)]),
         ("Without a value", [tables.undefined(report)]),
     ):
-        made.append({"heading": heading, "about": "", "charts": [], "tables": of_heading})
+        made.append({"heading": heading, "about": "", "charts": plots(heading), "tables": of_heading})
     for number, section in enumerate(made):
         section["tables"] = [table for table in section["tables"] if table is not None]
         section["id"] = f"section-{number + 1}"
