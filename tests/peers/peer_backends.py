@@ -1,6 +1,6 @@
 """Trace backends that take our OTLP, as `tests/peers/install.py` installs them: Phoenix, MLflow, Jaeger, a collector.
 
-Each runs on free ports of 127.0.0.1 with its data in a directory of the test, and is killed at the end.
+Each runs on free ports of 127.0.0.1 with its data in a directory of the test, and is ended with the test.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from typing import Any
 PEERS = "OTEL_AGENTPERF_PEERS"
 PATIENCE_S = 240.0
 """Python backends import for a minute on a busy machine."""
+
+END_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,12 @@ def _running(
                 time.sleep(0.1)
         yield
     finally:
-        # Some have children of their own.
-        os.killpg(process.pid, signal.SIGKILL)
+        # What is in memory is written; some have children of their own, which do not always end with them.
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -141,7 +147,11 @@ def jaeger(program: Path, place: Path) -> Iterator[Backend]:
 
 @contextmanager
 def collector(
-    program: Path, place: Path, exporters: dict[str, Any], processors: dict[str, Any] | None = None
+    program: Path,
+    place: Path,
+    exporters: dict[str, Any],
+    processors: dict[str, Any] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Backend]:
     """An OpenTelemetry collector; spans go through all processors, in their order, to all exporters."""
     grpc, http, health = (f"127.0.0.1:{port}" for port in free_ports(3))
@@ -153,7 +163,8 @@ def collector(
         "exporters": exporters,
         "service": _service(["health_check"], list(processors), list(exporters)),
     }
-    with _running(_configured(program, place, config), f"http://{health}/", place / "collector.log"):
+    command = [*_configured(program, place, config), *options]
+    with _running(command, f"http://{health}/", place / "collector.log"):
         yield Backend(grpc, f"http://{http}", "")
 
 
