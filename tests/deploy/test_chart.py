@@ -1,15 +1,17 @@
 """The Helm chart: linted, rendered, refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from charts import ask, goldens, render, short, values_of, written
-from shipped import CASES, CHART, DASHBOARDS, GOLDEN, needs
+from shipped import CASES, CHART, DASHBOARDS, DEPLOY, GOLDEN, needs
 
 from otel_agentperf import __version__
+from otel_agentperf_proxy.config import load
 
 LEAST = values_of(CHART / "ci" / "gateway-values.yaml")
 
@@ -111,3 +113,37 @@ def test_metrics_take_one_way_unless_told(values: dict[str, Any], wanted: list[s
     (workload,) = (each for each in render({**LEAST, **values}) if each["kind"] == "Deployment")
     (container,) = workload["spec"]["template"]["spec"]["containers"]
     assert [one["value"] for one in container["env"] if one["name"] == "OTEL_METRICS_EXPORTER"] == wanted
+
+
+README = (CHART / "README.md").read_text()
+
+
+@needs("python")
+@pytest.mark.parametrize("page", [DEPLOY / "README.md", CHART / "README.md"], ids=lambda path: path.parent.name)
+def test_values_of_documented_commands_render(page: Path) -> None:
+    commands = re.findall(r"^helm install ((?:[^\\\n]|\\\n)*)", page.read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        values: dict[str, Any] = {}
+        for path, value in re.findall(r"--set (\S+?)=(\S+)", command):
+            place = values
+            *parents, last = path.split(".")
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        images = [
+            one["image"]
+            for each in render(values)
+            if each["kind"] == "Deployment"
+            for one in each["spec"]["template"]["spec"]["containers"]
+        ]
+        assert images == [f"{values['image']['repository']}:{__version__}"]
+
+
+@needs("python")
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+def test_documented_values_render(text: str, tmp_path: Path) -> None:
+    found = render({**LEAST, **yaml.safe_load(text)})
+    (config,) = (each["data"]["proxy.toml"] for each in found if "proxy.toml" in each.get("data", {}))
+    (tmp_path / "proxy.toml").write_text(config)
+    load(tmp_path / "proxy.toml", {})
