@@ -25,6 +25,8 @@ class Vocabulary(Protocol):
     name: str
     message_tokens: int
     """Tokens that a message has beside those of its text, as far as that is known."""
+    prompt_tokens: int
+    """Tokens that a prompt has beside its messages, likewise."""
 
     def pieces(self, key: str, count: int) -> list[str]:
         """Text for a key, `count` pieces of one token; longer texts of the same key begin with the shorter ones."""
@@ -60,6 +62,8 @@ class FourByteVocabulary(_Pool):
     name = "four bytes"
     message_tokens = 2
     """The simulator's: where a message begins, and where it ends."""
+    prompt_tokens = 1
+    """The simulator's: where the answer begins."""
 
     def __init__(self) -> None:
         consonants, vowels = "bdfghklmnprstvz", "aeiou"
@@ -79,6 +83,7 @@ class TokenizerVocabulary(_Pool):
     """
 
     message_tokens = 0
+    prompt_tokens = 0
 
     def __init__(self, directory: Path) -> None:
         try:

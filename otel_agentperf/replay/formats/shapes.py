@@ -6,7 +6,7 @@ answer to that turn and what came after; so histories grow by messages, as those
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -64,12 +64,14 @@ class Weaver:
         """
         history: list[_Message] = []
         turns = []
+        whole, beside = shapes, self._vocabulary.prompt_tokens
+        shapes = [replace(shape, input_tokens=shape.input_tokens - beside) for shape in whole]
         for index, shape in enumerate(shapes):
             before = shapes[index - 1] if index else None
             after = shapes[index + 1] if index + 1 < len(shapes) else None
             if shape.input_tokens < self._least:
                 raise SourceError(
-                    f"{where}: turn {index} has a prompt of {shape.input_tokens} tokens, too few to write"
+                    f"{where}: turn {index} has a prompt of {whole[index].input_tokens} tokens, too few to write"
                 )
             shared = _shared_tokens(before, shape, self._size) if before is not None else 0
             cut = self._fit(history, shape.input_tokens, shared)
@@ -85,7 +87,7 @@ class Weaver:
                     None,
                     shape.output_tokens,
                     None,
-                    shape.input_tokens,
+                    whole[index].input_tokens,
                     shape.tool_delay_s,
                     shape.tools_called,
                     shape.branches,

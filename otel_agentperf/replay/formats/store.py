@@ -94,7 +94,7 @@ def scope_of(calls: Sequence[Call]) -> str:
 
 
 def boundaries(
-    call: Call, before: "tuple[list[str], list[int]] | None", least: int, scope: str
+    call: Call, before: "tuple[list[str], list[int]] | None", least: int, scope: str, beside: int = 0
 ) -> tuple[list[str], list[int]]:
     """Where each part of a prompt ends, in tokens, in proportion to bytes; parts that the prompt before begins with too
     keep their ends. The chained digests of the parts come with them.
@@ -103,6 +103,7 @@ def boundaries(
         before: the same of the turn before.
         least: tokens of the shortest part.
         scope: as of `segments`.
+        beside: tokens of the prompt that belong to no part.
     """
     parts = segments(call, scope)
     chain: list[str] = []
@@ -116,7 +117,7 @@ def boundaries(
             if mine != theirs:
                 break
             ends.append(end)
-    total = max(call.input_tokens or 0, least * len(parts))
+    total = max((call.input_tokens or 0) - beside, least * len(parts))
     while ends and total - ends[-1] < least * (len(parts) - len(ends)):
         ends.pop()
     while len(ends) < len(parts):
@@ -141,7 +142,7 @@ def _turns(own: Sequence[Call], pieces: Pieces, vocabulary: Vocabulary) -> Itera
             messages = tuple(_told(call.content, pieces))
             tools = pieces.share(encode(call.tools))[0] if call.tools else None
         else:
-            before = boundaries(call, before, vocabulary.message_tokens + 1, scope)
+            before = boundaries(call, before, vocabulary.message_tokens + 1, scope, vocabulary.prompt_tokens)
             messages = tuple(_made(segments(call, scope), before, pieces, vocabulary))
             tools = None
         yield Turn(
