@@ -9,11 +9,13 @@ hosts that want a clean end. Without that, its observer ends by itself when the 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Any, Literal
 
 from otel_agentperf_proxy.asgi import Receive, Scope, Send
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import TaskOutcome
+from otel_agentperf_proxy.metrics.families import of_processes
 from otel_agentperf_proxy.metrics.prometheus import exposition
 from otel_agentperf_proxy.observing import LocalObserver, with_salt
 from otel_agentperf_proxy.relay import Relay
@@ -45,6 +47,7 @@ class ProxyApp:
         self.config = config
         self._inline = inline
         self._running: tuple[Relay, LocalObserver] | None = None
+        self._began = monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -75,13 +78,22 @@ class ProxyApp:
         return {"relay": relay.stats(), "observer": await observer.stats()}
 
     async def metrics(self, accept: str = "") -> tuple[bytes, str]:
-        """The observer's metrics for Prometheus, to be served by the host: the text, and its content type.
+        """All metrics for Prometheus, to be served by the host: the text, and its content type.
 
         Args:
             accept: the field of the request; OpenMetrics, with exemplars, where it asks for that.
         """
-        families = await self._running[1].metrics() if self._running is not None else None
-        return exposition(families or [], accept)
+        if self._running is None:
+            return exposition([], accept)
+        relay, observer = self._running
+        own = await observer.metrics()
+        status = {
+            "uptime_s": monotonic() - self._began,
+            "relays": [{"stats": relay.stats()}],
+            "relay_restarts": 0,
+            "observer": {"stats": own, "restarts": observer.restarts},
+        }
+        return exposition([*of_processes(status), *(own or [])], accept)
 
     async def tell_outcome(
         self, trajectory_id: str, outcome: Literal["success", "failure"], *, score: float | None = None

@@ -10,7 +10,6 @@ import msgspec
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf.http1 import Origin
-from otel_agentperf_proxy.metrics.slo import judges
 
 MIB = 1024 * 1024
 
@@ -82,8 +81,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     otlp_protocol: Literal["http/protobuf", "grpc"] | None = None
     """Protocol of the export; else OTEL_EXPORTER_OTLP_PROTOCOL, else guessed from the port (4317 is gRPC)."""
     export_keep: tuple[Literal["error", "slo_miss"], ...] = ()
-    """Export a run that the sampler leaves out all the same, and whole, when a call in it fails or breaks off (`error`),
-    or misses a tier of `slo` (`slo_miss`). The spans of unsampled runs are held until the run ends."""
+    """Export a run that the sampler leaves out all the same, and whole, when a call in it fails or breaks off
+    (`error`), or misses a tier of `slo` (`slo_miss`). The spans of unsampled runs are held until the run ends."""
     export_keep_slower_s: float | None = None
     """Export runs that took at least so long all the same; None for none."""
     otlp_logs: bool = False
@@ -156,7 +155,10 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise UsageError(f"the path of an upstream begins with a slash, unlike {table.path!r}")
             if table.strip_path and table.path is None:
                 raise UsageError(f"strip_path without path: there is nothing to take off for {table.url}")
-        judges(self.slo)
+        if self.slo:
+            from otel_agentperf_proxy.metrics.slo import judges
+
+            judges(self.slo)
         if "slo_miss" in self.export_keep and not self.slo:
             raise UsageError("export_keep slo_miss needs slo: name the tiers to miss")
         if self.access_log != "none" and not self.observe:

@@ -17,9 +17,8 @@ from opentelemetry.trace import TraceFlags
 from otel_agentperf import __version__, semconv
 from otel_agentperf_proxy.attributes import Attributes, clean, put
 from otel_agentperf_proxy.calls import Call
-from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.log_records import Entry, attach, detach, entry
-from otel_agentperf_proxy.otlp import Overhearing, Signal, create_exporter, environment, find_target
+from otel_agentperf_proxy.otlp import Overhearing, Signal, Target, create_exporter, environment
 
 DEFAULT_QUEUE: Final = 2048
 
@@ -28,16 +27,6 @@ SCOPE: Final = InstrumentationScope(semconv.SCOPE_NAME, __version__)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
 logger = logging.getLogger(__name__)
-
-
-def create_log_export(config: ProxyConfig, resource: Resource) -> "LogExport | None":
-    """Start the export of logs that is asked for.
-
-    Raises:
-        UsageError: it cannot be configured.
-    """
-    target = find_target(config, Signal.LOGS)
-    return LogExport(create_exporter(target), resource, endpoint=target.address) if target is not None else None
 
 
 class _Counted(LogRecordExporter):
@@ -85,14 +74,13 @@ class LogExport(logging.Handler):
     """Log records on their way to a collector; as a handler, those of this process.
 
     Args:
-        exporter: the official one.
+        target: where to, and how.
         resource: of the proxy.
-        endpoint: named in messages.
     """
 
-    def __init__(self, exporter: LogRecordExporter, resource: Resource, *, endpoint: str) -> None:
+    def __init__(self, target: Target, resource: Resource) -> None:
         super().__init__()
-        self._counted = _Counted(exporter, endpoint)
+        self._counted = _Counted(create_exporter(target), target.address)
         self._resource = resource
         told = environment(OTEL_BLRP_MAX_QUEUE_SIZE)
         self._queue_size = int(told) if told.isascii() and told.isdecimal() and int(told) > 0 else DEFAULT_QUEUE

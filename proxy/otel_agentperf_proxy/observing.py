@@ -22,8 +22,10 @@ from otel_agentperf.processes import BACKLOG, ChildProcess, Control
 from otel_agentperf_proxy.channel import Channel
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.frames import HEADER, Frame, Kind, TaskOutcome, encode, encode_record
+from otel_agentperf_proxy.log_records import Forwarding, attach, detach
 from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.observer import Observer, run_observer
+from otel_agentperf_proxy.otlp import Signal, find_target
 from otel_agentperf_proxy.sinks import InlineChannel
 from otel_agentperf_proxy.store import prepare
 
@@ -212,6 +214,7 @@ class LocalObserver:
         self.observer: Observer | None = None
         self._process: ObserverProcess | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._forwarding: Forwarding | None = None
         self.sink: Channel | InlineChannel
         worker = f"{os.getpid()}-{next(_instances)}"
         if inline:
@@ -219,7 +222,14 @@ class LocalObserver:
             self.sink = InlineChannel(self.observer, worker)
         else:
             self._process = ObserverProcess(config)
+            if find_target(config, Signal.LOGS) is not None:
+                self._forwarding = Forwarding(self._process.path)
             self.sink = Channel(self._process.path, worker, limit_bytes=config.channel_bytes)
+
+    @property
+    def restarts(self) -> int:
+        """Observers that died and were replaced."""
+        return self._process.restarts if self._process is not None else 0
 
     def start(self) -> None:
         """Start observing; needs a running loop."""
@@ -228,6 +238,8 @@ class LocalObserver:
         if self._process is not None and isinstance(self.sink, Channel):
             self._process.start()
             self.sink.start()
+            if self._forwarding is not None:
+                attach(self._forwarding)
 
     async def stop(self) -> None:
         """Write what is known, and end."""
@@ -238,6 +250,8 @@ class LocalObserver:
             await asyncio.to_thread(self.observer.close)
         if isinstance(self.sink, Channel):
             await self.sink.close()
+        if self._forwarding is not None:
+            detach(self._forwarding)
         if self._process is not None:
             await self._process.stop()
 

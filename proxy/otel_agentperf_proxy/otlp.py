@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
+from opentelemetry.sdk.environment_variables import OTEL_METRIC_EXPORT_INTERVAL, OTEL_SDK_DISABLED
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf_proxy.config import ProxyConfig
@@ -22,6 +22,7 @@ from otel_agentperf_proxy.config import ProxyConfig
 HTTP: Final = "http/protobuf"
 GRPC: Final = "grpc"
 GRPC_PORT: Final = 4317
+DEFAULT_INTERVAL_MS: Final = 60_000
 TRACES_PATH: Final = "/v1/traces"
 
 COMPRESSIONS: Final[Mapping[str, tuple[str, ...]]] = {HTTP: ("none", "gzip", "deflate"), GRPC: ("none", "gzip")}
@@ -101,6 +102,12 @@ def find_target(config: ProxyConfig, signal: Signal = Signal.TRACES) -> Target |
     target = Target(signal, told, _protocol(config, signal, told), configured=told == configured)
     _check(target)
     return target
+
+
+def interval_ns() -> int:
+    """Between two exports of metrics, as OTEL_METRIC_EXPORT_INTERVAL says in milliseconds."""
+    told = environment(OTEL_METRIC_EXPORT_INTERVAL)
+    return (int(told) if told.isascii() and told.isdecimal() and int(told) > 0 else DEFAULT_INTERVAL_MS) * 10**6
 
 
 def environment(name: str) -> str:

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic_ns
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_agentperf import semconv
@@ -19,14 +20,17 @@ from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.export import create_export
 from otel_agentperf_proxy.frames import End, TaskOutcome
 from otel_agentperf_proxy.keeping import Keeping
-from otel_agentperf_proxy.log_export import create_log_export
 from otel_agentperf_proxy.log_records import Entry
 from otel_agentperf_proxy.metrics.meter import Meter
+from otel_agentperf_proxy.otlp import Signal, find_target
 from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.shape import shape_key
 from otel_agentperf_proxy.spans import FAILED, Spans
 from otel_agentperf_proxy.store import SegmentWriter, prepare
 from otel_agentperf_proxy.trajectory import Run, ToolSpan
+
+if TYPE_CHECKING:
+    from otel_agentperf_proxy.log_export import LogExport
 
 BATCH: Final = 512
 """Spans that are written without waiting for the flush interval."""
@@ -103,7 +107,7 @@ class Outlet:
         self._reasons = frozenset(config.export_keep)
         self._slow_ns = round(config.export_keep_slower_s * 1e9) if config.export_keep_slower_s is not None else None
         self.meter = Meter(config, of_proxy)
-        self._logs = create_log_export(config, of_proxy)
+        self._logs = _log_export(config, of_proxy)
         self._access_log = AccessLog() if config.access_log == "json" else None
         self._made = 0
         self._pending: list[ReadableSpan] = []
@@ -269,6 +273,16 @@ class Outlet:
             return False
         parent_sampled = run.run_id not in self.unsampled_runs if run.parent_span_id is not None else None
         return self._export.sampled(run.trajectory_id, parent_sampled)
+
+
+def _log_export(config: ProxyConfig, of_proxy: Resource) -> "LogExport | None":
+    target = find_target(config, Signal.LOGS)
+    if target is None:
+        return None
+    # The SDK's logs take their time to load.
+    from otel_agentperf_proxy.log_export import LogExport
+
+    return LogExport(target, of_proxy)
 
 
 def _open_store(config: ProxyConfig) -> SegmentWriter:

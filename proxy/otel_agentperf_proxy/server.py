@@ -27,10 +27,9 @@ from otel_agentperf_proxy.frames import TaskOutcome
 from otel_agentperf_proxy.listener import Listener
 from otel_agentperf_proxy.log_records import Forwarding, attach, detach
 from otel_agentperf_proxy.metrics.families import of_processes
-from otel_agentperf_proxy.metrics.push import interval_ns
 from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.observing import ObserverProcess, with_salt
-from otel_agentperf_proxy.otlp import Signal, find_target
+from otel_agentperf_proxy.otlp import Signal, find_target, interval_ns
 from otel_agentperf_proxy.relay import Relay
 from otel_agentperf_proxy.sinks import Nowhere
 

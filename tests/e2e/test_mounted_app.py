@@ -1,5 +1,6 @@
 """`create_app` inside somebody's Starlette application, with and without its lifespan."""
 
+import asyncio
 import contextlib
 import json
 
@@ -7,7 +8,8 @@ import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from otel_agentperf.errors import UsageError
@@ -49,11 +51,40 @@ async def test_mounted_with_its_lifespan(endpoint, tmp_path, observer, read_stor
         await talk(client, "/llm")
         assert (await client.get("/own")).text == "own"
         assert (await client.get("/llm/v1/models")).json()["data"]
-        status = await proxy.status()
+        # The observer may still be starting.
+        while (status := await proxy.status())["observer"] is None:
+            await asyncio.sleep(0.02)
         assert status["relay"]["outcomes"] == {"complete": 2}
-        assert status["observer"] is not None
     rows = read_store(tmp_path / "store", "attempts")
     assert [row["status"] for row in rows if row["dialect"]] == ["ok"]
+
+
+@pytest.mark.parametrize("observer", ["process", "inline"])
+async def test_the_host_can_serve_its_metrics(endpoint, tmp_path, observer):
+    proxy = create_app(ProxyConfig(upstream=endpoint[0], store=str(tmp_path / "store")), observer=observer)
+
+    async def metrics(request: Request) -> Response:
+        body, content_type = await proxy.metrics(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
+
+    app = Starlette(routes=[Route("/metrics", metrics), Mount("/llm", proxy)], lifespan=proxy.lifespan)
+    async with serving(app) as client:
+        await talk(client, "/llm")
+        text = ""
+
+        async def is_counted() -> bool:
+            nonlocal text
+            text = (await client.get("/metrics")).text
+            return "agentperf_ttft_seconds_count{" in text
+
+        async with asyncio.timeout(60):
+            while not await is_counted():
+                await asyncio.sleep(0.02)
+        assert 'agentperf_proxy_exchanges_total{agentperf_exchange_outcome="complete",agentperf_worker="0"} 1.0' in text
+        assert "agentperf_observer_up 1.0" in text
+        answer = await client.get("/metrics", headers={"accept": "application/openmetrics-text"})
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        assert 'trace_id="' in answer.text
 
 
 async def test_mounted_without_lifespan_starts_with_the_first_request(endpoint, tmp_path, read_store, until):

@@ -1,7 +1,7 @@
 """The observer's metrics: counted call by call, put together when somebody asks or when they are to be exported."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER
 from opentelemetry.sdk.resources import Resource
@@ -11,13 +11,15 @@ from otel_agentperf.instruments import Generation
 from otel_agentperf_proxy.calls import Call
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.metrics import families
-from otel_agentperf_proxy.metrics.push import create_push
 from otel_agentperf_proxy.metrics.recorder import Recorder
 from otel_agentperf_proxy.metrics.series import Family
 from otel_agentperf_proxy.metrics.slo import judges
-from otel_agentperf_proxy.otlp import environment
+from otel_agentperf_proxy.otlp import Signal, environment, find_target
 from otel_agentperf_proxy.trajectory import Placement, Run, ToolSpan
 from otel_agentperf_proxy.trajectory.records import Trajectory
+
+if TYPE_CHECKING:
+    from otel_agentperf_proxy.metrics.push import Push
 
 STABILITY_OPT_IN: Final = "OTEL_SEMCONV_STABILITY_OPT_IN"
 LATEST: Final = "gen_ai_latest_experimental"
@@ -40,7 +42,7 @@ class Meter:
         self._capacity = config.capacity
         self._generation = generation(config)
         self._filter = environment(OTEL_METRICS_EXEMPLAR_FILTER).lower()
-        self._push = create_push(config, resource)
+        self._push = _push(config, resource)
         self._processes: Sequence[Family] = ()
 
     def call(self, call: Call, span: ReadableSpan, traceable: bool) -> bool:
@@ -119,6 +121,16 @@ class Meter:
 
     def _has_exemplars(self, traceable: bool) -> bool:
         return self._filter == "always_on" or (traceable and self._filter != "always_off")
+
+
+def _push(config: ProxyConfig, resource: Resource) -> "Push | None":
+    target = find_target(config, Signal.METRICS)
+    if target is None:
+        return None
+    # The SDK's metrics take their time to load.
+    from otel_agentperf_proxy.metrics.push import Push
+
+    return Push(target, resource)
 
 
 def generation(config: ProxyConfig) -> Generation:

@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from time import monotonic_ns, time_ns
 from typing import Any, Final
 
-from opentelemetry.sdk.environment_variables import OTEL_METRIC_EXPORT_INTERVAL
 from opentelemetry.sdk.metrics.export import MetricExportResult
 from opentelemetry.sdk.resources import Resource
 
-from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.metrics.otlp import Converter
 from otel_agentperf_proxy.metrics.series import Family
-from otel_agentperf_proxy.otlp import Overhearing, Signal, create_exporter, environment, find_target
-
-DEFAULT_INTERVAL_MS: Final = 60_000
+from otel_agentperf_proxy.otlp import Overhearing, Signal, Target, create_exporter, interval_ns
 
 UNSUPPORTED: Final = ("404", "UNIMPLEMENTED")
 """What collectors say that take no metrics, in the words of the exporters."""
@@ -24,29 +20,18 @@ UNSUPPORTED: Final = ("404", "UNIMPLEMENTED")
 logger = logging.getLogger(__name__)
 
 
-def create_push(config: ProxyConfig, resource: Resource) -> "Push | None":
-    """Start the export of metrics that is asked for.
-
-    Raises:
-        UsageError: it cannot be configured.
-    """
-    target = find_target(config, Signal.METRICS)
-    return Push(create_exporter(target), resource, endpoint=target.address) if target is not None else None
-
-
 class Push:
     """Sends what `offer` gives. The latest offer counts: what is told are sums, so nothing is lost with one that waits.
 
     Args:
-        exporter: the official one.
+        target: where to, and how.
         resource: of the proxy.
-        endpoint: named in messages.
     """
 
-    def __init__(self, exporter: Any, resource: Resource, *, endpoint: str) -> None:
+    def __init__(self, target: Target, resource: Resource) -> None:
         self.exports = self.failed = 0
-        self._exporter = exporter
-        self._endpoint = endpoint
+        self._exporter = exporter = create_exporter(target)
+        self._endpoint = target.address
         self._overhearing = Overhearing(Signal.METRICS)
         # As the SDK's own readers do.
         self._converter = Converter(resource, exporter._preferred_temporality, start_ns=time_ns())
@@ -123,9 +108,3 @@ class Push:
             else:
                 logger.warning("cannot export metrics to %s: %s", self._endpoint, overhearing.reason)
         self._failing = True
-
-
-def interval_ns() -> int:
-    """Between two exports, as OTEL_METRIC_EXPORT_INTERVAL says in milliseconds."""
-    told = environment(OTEL_METRIC_EXPORT_INTERVAL)
-    return (int(told) if told.isascii() and told.isdecimal() and int(told) > 0 else DEFAULT_INTERVAL_MS) * 10**6

@@ -179,6 +179,17 @@ def test_a_second_run_of_the_conversation_begins_after_the_human(relay):
     assert points(relay, metric.CALLS_INFLIGHT) == {("m-8b",): 1}
 
 
+def test_sub_agents_are_told_apart(relay):
+    for tags in (
+        {"trajectory.id": "T", "agent.name": "lead"},
+        {"trajectory.id": "U", "parent.id": "T", "agent.name": "hand"},
+    ):
+        told = relay.open(tags=tags)
+        told.body(PLAIN)
+    assert points(relay, metric.AGENTS_ACTIVE) == {("m-8b", "lead", "agent"): 1, ("m-8b", "hand", "sub_agent"): 1}
+    assert points(relay, metric.CALLS_INFLIGHT) == {("m-8b",): 2}
+
+
 def test_cached_tokens_by_depth(relay):
     turns(
         relay, 6, usage={"prompt_tokens": 100, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 80}}
