@@ -37,9 +37,11 @@ def tool(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def needs(name: str, where: str = "python tests/peers/install.py DIR deploy") -> Callable[[Test], Test]:
-    """Marks a test that a tool is needed for: it is skipped, with the reason, where that is missing."""
-    skip = pytest.mark.skipif(tool(name) is None, reason=f"{name} is not installed: {where}")
+def needs(
+    name: str, where: str = "python tests/peers/install.py DIR deploy", *, program: str | None = None
+) -> Callable[[Test], Test]:
+    """Marks a test that a tool is needed for: it is skipped, with the reason, where its program is missing."""
+    skip = pytest.mark.skipif(tool(program or name) is None, reason=f"{name} is not installed: {where}")
     return lambda test: pytest.mark.peer(name)(skip(test))
 
 

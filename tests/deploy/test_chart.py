@@ -13,6 +13,8 @@ from shipped import CASES, CHART, DASHBOARDS, DEPLOY, GOLDEN, needs
 from otel_agentperf import __version__
 from otel_agentperf_proxy.config import load
 
+by_helm = needs("helm-python-sdk", program="python")
+
 LEAST = values_of(CHART / "ci" / "gateway-values.yaml")
 
 
@@ -25,7 +27,7 @@ def test_every_example_has_a_golden_render() -> None:
     assert sorted(GOLDEN.glob("*.yaml")) == sorted(goldens())
 
 
-@needs("python")
+@by_helm
 @pytest.mark.parametrize("case", CASES, ids=short)
 class TestAnExample:
     def test_helm_finds_nothing_to_say(self, case: Path) -> None:
@@ -37,7 +39,7 @@ class TestAnExample:
         assert written(goldens()[path]()) == path.read_text(), "python tests/deploy/charts.py"
 
 
-@needs("python")
+@by_helm
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -58,7 +60,7 @@ def test_values_that_cannot_work_are_refused(values: dict[str, Any], reason: str
     assert reason in ask("render", values).get("refused", "nothing was refused")
 
 
-@needs("python")
+@by_helm
 def test_pods_are_replaced_when_their_configuration_changes() -> None:
     sums = {
         each["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
@@ -69,7 +71,7 @@ def test_pods_are_replaced_when_their_configuration_changes() -> None:
     assert len(sums) == 2
 
 
-@needs("python")
+@by_helm
 def test_runbooks_get_the_address_where_they_are_read() -> None:
     values = {**LEAST, "prometheusRule": {"enabled": True, "runbookBaseUrl": "https://git.example.com/deploy"}}
     (rule,) = (each for each in render(values) if each["kind"] == "PrometheusRule")
@@ -79,7 +81,7 @@ def test_runbooks_get_the_address_where_they_are_read() -> None:
         assert alert["annotations"]["runbook_url"].startswith("https://git.example.com/deploy/runbooks/")
 
 
-@needs("python")
+@by_helm
 def test_all_dashboards_are_found_by_grafanas_sidecar() -> None:
     found = [
         each
@@ -90,7 +92,7 @@ def test_all_dashboards_are_found_by_grafanas_sidecar() -> None:
     assert {key: json.loads(text) for each in found for key, text in each["data"].items()} == shipped
 
 
-@needs("python")
+@by_helm
 def test_two_releases_share_no_name() -> None:
     names = [
         {(each["kind"], each["metadata"]["name"]) for each in render({**LEAST, "fullnameOverride": name})}
@@ -99,7 +101,7 @@ def test_two_releases_share_no_name() -> None:
     assert not names[0] & names[1]
 
 
-@needs("python")
+@by_helm
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
@@ -118,7 +120,7 @@ def test_metrics_take_one_way_unless_told(values: dict[str, Any], wanted: list[s
 README = (CHART / "README.md").read_text()
 
 
-@needs("python")
+@by_helm
 @pytest.mark.parametrize("page", [DEPLOY / "README.md", CHART / "README.md"], ids=lambda path: path.parent.name)
 def test_values_of_documented_commands_render(page: Path) -> None:
     commands = re.findall(r"^helm install ((?:[^\\\n]|\\\n)*)", page.read_text(), re.MULTILINE)
@@ -140,7 +142,7 @@ def test_values_of_documented_commands_render(page: Path) -> None:
         assert images == [f"{values['image']['repository']}:{__version__}"]
 
 
-@needs("python")
+@by_helm
 @pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
 def test_documented_values_render(text: str, tmp_path: Path) -> None:
     found = render({**LEAST, **yaml.safe_load(text)})
