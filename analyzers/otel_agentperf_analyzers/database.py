@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import duckdb
 import pyarrow as pa
@@ -29,6 +29,9 @@ from otel_agentperf_analyzers.inputs import Inputs
 from otel_agentperf_analyzers.relations import Relations
 from otel_agentperf_analyzers.sources import Intake, Kept, Period, Skipped, rows
 from otel_agentperf_analyzers.sources.build import sql_text
+
+if TYPE_CHECKING:
+    from otel_agentperf_analyzers.clickhouse.cost import Cost, Estimate
 
 __all__ = ["MEMORY", "Database", "open_source"]
 
@@ -64,7 +67,10 @@ def open_source(
         SourceError: it cannot be read, or holds nothing to read.
         UsageError: a kind of source that cannot be read.
     """
-    return Database(sources.resolve(source), since=since, until=until, inputs=inputs)
+    found = sources.resolve(source)
+    if isinstance(found, sources.Executing):
+        return found.database(since=since, until=until, inputs=inputs)
+    return Database(found, since=since, until=until, inputs=inputs)
 
 
 class Database:
@@ -82,6 +88,8 @@ class Database:
         inputs: Inputs = Inputs(),
     ) -> None:
         self.source_name = source.name
+        self.notes: tuple[str, ...] = ()
+        """What a user should know of how the source is read."""
         self.skipped = Skipped()
         self._scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-"))
         self._kept: Kept | None = None
@@ -90,7 +98,7 @@ class Database:
         self._connection = duckdb.connect(":memory:", config={"temp_directory": str(self._scratch / "spilled")})
         try:
             self._prepare()
-            intake = Intake(self._scratch, Period(_unix_ns(since), _unix_ns(until)), self.skipped)
+            intake = Intake(self._scratch, Period(unix_ns(since), unix_ns(until)), self.skipped)
             self._kept = source.read(intake)
             self._load(intake)
             given.create(self._connection, inputs)
@@ -109,6 +117,15 @@ class Database:
         """DuckDB, with all relations made. What only needs some of them is faster through `fetch`."""
         self._relations.make_all()
         return self._connection
+
+    @property
+    def costs(self) -> "Sequence[Cost]":
+        """What queries have cost a server that computes the relations; nothing where they are computed here."""
+        return ()
+
+    def estimates(self) -> "Sequence[Estimate]":
+        """What such a server has to read of its tables for the spans of the period."""
+        return ()
 
     def fetch(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """Run a SELECT of our own, with parameters; errors are DuckDB's."""
@@ -328,7 +345,8 @@ def _documented(name: str) -> catalog.Relation:
     return relation
 
 
-def _unix_ns(time: datetime | None) -> int | None:
+def unix_ns(time: datetime | None) -> int | None:
+    """Nanoseconds since 1970 of a time, UTC where it names no zone."""
     if time is None:
         return None
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -89,6 +89,14 @@ class Period:
         str | None,
         typer.Option(metavar="TIME", help="Only what began before TIME.", rich_help_panel=_SELECTION),
     ] = None
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say on standard error what a ClickHouse source has to read, and what each of its queries read.",
+            rich_help_panel=_SELECTION,
+        ),
+    ] = False
 
     def bounds(self) -> tuple[datetime | None, datetime | None]:
         """The times of `--since` and `--until`.

@@ -31,9 +31,35 @@ def opened(source: str | None, period: Period, given: Given = Given()) -> Iterat
     with console.status("reading spans …") if console.is_terminal else nullcontext():
         database = open_source(source, since=since, until=until, inputs=inputs)
     with database:
+        for each in database.notes:
+            note(each)
+        if period.explain:
+            _tell_estimates(database)
         yield database
+        if period.explain:
+            _tell_costs(database)
         if database.skipped.lines:
             note(f"skipped {database.skipped.lines:,} unreadable lines, the first is {database.skipped.examples[0]}")
+
+
+def _tell_estimates(database: "Database") -> None:
+    estimates = database.estimates()
+    if not estimates:
+        note("--explain: nothing to say, the relations are computed here")
+    for each in estimates:
+        note(f"{each.table}: {each.rows:,} rows in {each.marks:,} marks of {each.parts:,} parts are of the period")
+
+
+def _tell_costs(database: "Database") -> None:
+    for each in database.costs:
+        if each.what:
+            memory = "" if each.memory_bytes is None else f", {each.memory_bytes / 2**20:,.1f} MiB of memory"
+            read = f"{each.read_rows:,} rows, {each.read_bytes / 2**20:,.1f} MiB"
+            note(f"{each.what}: read {read} in {each.elapsed_s:.3f} s{memory}")
+    if costs := [each for each in database.costs if each.what]:
+        rows, size = sum(each.read_rows for each in costs), sum(each.read_bytes for each in costs)
+        elapsed_s = sum(each.elapsed_s for each in costs)
+        note(f"all {len(costs)} queries: read {rows:,} rows, {size / 2**20:,.1f} MiB in {elapsed_s:.3f} s")
 
 
 def _inputs(given: Given, since: datetime | None, until: datetime | None) -> "Inputs":

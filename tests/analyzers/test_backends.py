@@ -54,7 +54,7 @@ def source(kind: str, spans: list[shapes.Span], tmp_path: Path) -> Iterator[str]
         "tempo-json": ("tempo+http://{}", shapes.tempo(spans, form="json")),
         "tempo-old": ("tempo+http://{}", shapes.tempo(spans, has_v2=False)),
         "tempo-old-json": ("tempo+http://{}", shapes.tempo(spans, has_v2=False, form="json")),
-        "clickhouse": ("clickhouse+http://{}/otel?table=otel_traces", shapes.clickhouse(spans)),
+        "clickhouse": ("clickhouse+http://{}/otel?table=otel_traces&compute=here", shapes.clickhouse(spans)),
     }
     if kind in answers:
         url, answer = answers[kind]
@@ -209,7 +209,7 @@ def test_what_passes_is_tried_again_as_the_server_says(golden: list[shapes.Span]
         Response({"a": "b" * 100}, 200, break_off=True),
     ]
     with shapes.serving(failing(shapes.clickhouse(golden), failures)) as server:
-        with open_source(f"clickhouse+http://{server.base}/otel") as database:
+        with open_source(f"clickhouse+http://{server.base}/otel?compute=here") as database:
             assert database.query("FROM spans").num_rows == 20
         assert len(server.requests) == 5
     assert no_waiting[:2] == [7, 10]
@@ -230,7 +230,7 @@ def test_what_passes_is_tried_again_as_the_server_says(golden: list[shapes.Span]
 def test_an_error_is_one_line(failure: Response, attempts: int, message: str) -> None:
     with shapes.serving(lambda request: failure) as server:
         with pytest.raises(SourceError, match=message) as caught:
-            open_source(f"clickhouse+http://{server.base}/otel")
+            open_source(f"clickhouse+http://{server.base}/otel?compute=here")
         assert "\n" not in str(caught.value)
         assert str(caught.value).count(server.base) == 1
         assert len(server.requests) == attempts
@@ -299,7 +299,7 @@ def test_a_broken_span_costs_only_itself(golden: list[shapes.Span], tmp_path: Pa
         response = shapes.clickhouse(golden)(request)
         return response if "count()" in request.body else Response(b"[1]\n" + response.content)
 
-    with shapes.serving(rows) as server, open_source(f"clickhouse+http://{server.base}") as found:
+    with shapes.serving(rows) as server, open_source(f"clickhouse+http://{server.base}?compute=here") as found:
         assert found.skipped.lines == 1
         assert found.query("FROM spans").num_rows == 20
     shapes.write_otlp_extension(golden, tmp_path / "otlp.parquet")
@@ -325,6 +325,7 @@ def test_a_broken_span_costs_only_itself(golden: list[shapes.Span], tmp_path: Pa
         ("clickhouse+http://localhost:99999/db", "Port out of range"),
         ("clickhouse+http://localhost/a/b", "the path is the name of a database"),
         ("clickhouse+http://localhost/a?table=x&table=y", "table is given 2 times"),
+        ("clickhouse+http://localhost/a?compute=now", "compute is here or there, not now"),
         ("loki+http://localhost", "a store directory, a file or glob of OTLP JSON lines"),
         ("jaeger://localhost", "a store directory, a file or glob of OTLP JSON lines"),
     ],
@@ -348,7 +349,7 @@ def test_credentials_come_from_the_environment(golden: list[shapes.Span], monkey
         open_source(f"jaeger+http://{server.base}?service={SERVICE}").close()
         assert server.requests[0].headers["authorization"] == "Basic cmVhZGVyOnBhc3M="
     with shapes.serving(shapes.clickhouse(golden)) as server:
-        open_source(f"clickhouse+http://{server.base}/otel").close()
+        open_source(f"clickhouse+http://{server.base}/otel?compute=here").close()
         assert server.requests[0].headers["x-clickhouse-user"] == "reader"
         assert server.requests[0].headers["x-clickhouse-key"] == "pass"
         assert "authorization" not in server.requests[0].headers

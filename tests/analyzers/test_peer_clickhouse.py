@@ -1,4 +1,4 @@
-"""The source `clickhouse+http` against ClickHouse itself: the collector's table, with maps and with the type JSON."""
+"""The spans of ClickHouse read and computed here: the collector's table, with maps and with the type JSON."""
 
 import json
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_the_rows_are_those_of_the_file(server: str, table: str) -> None:
     columns = "* EXCLUDE (attributes, resource_attributes, content, links)"
     sql = f"SELECT {columns}, json_extract_string(links, '$[*].spanId') AS links FROM spans ORDER BY span_id"
     service = "otel-agentperf-proxy"
-    with open_source(f"clickhouse+http://{server}/otel?table={table}&service={service}") as ours:
+    with open_source(f"clickhouse+http://{server}/otel?table={table}&service={service}&compute=here") as ours:
         found = ours.query(sql).to_pylist()
         content = contents(ours)
         turns = ours.relation("turns").to_pylist()
@@ -63,7 +63,7 @@ def test_the_rows_are_those_of_the_file(server: str, table: str) -> None:
 
 
 def test_without_a_service_all_spans_are_read(server: str) -> None:
-    with open_source(f"clickhouse+http://{server}/otel") as database:
+    with open_source(f"clickhouse+http://{server}/otel?compute=here") as database:
         services = database.query("SELECT DISTINCT service_name FROM spans ORDER BY ALL").column("service_name")
         assert services.to_pylist() == ["otel-agentperf-proxy", "other"]
 
@@ -72,7 +72,7 @@ def test_without_a_service_all_spans_are_read(server: str) -> None:
 def test_time_bounds_reach_the_table(server: str, service: str) -> None:
     starts = sorted({span.start_ns // 1000 for span in shapes.spans_of(GOLDEN.read_text())})
     since, until = (datetime.fromtimestamp(starts[at] / 1e6, UTC) for at in (4, 10))
-    url = f"clickhouse+http://{server}/otel?table=otel_traces{service}"
+    url = f"clickhouse+http://{server}/otel?table=otel_traces&compute=here{service}"
     with (
         open_source(url, since=since, until=until) as ours,
         open_source(str(GOLDEN), since=since, until=until) as wanted,
@@ -83,10 +83,10 @@ def test_time_bounds_reach_the_table(server: str, service: str) -> None:
 
 def test_a_table_that_is_not_there_is_named(server: str) -> None:
     with pytest.raises(SourceError, match=r"400 Bad Request.*nothing") as caught:
-        open_source(f"clickhouse+http://{server}/otel?table=nothing")
+        open_source(f"clickhouse+http://{server}/otel?table=nothing&compute=here")
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_cannot_leave_its_quotes(server: str) -> None:
     with pytest.raises(SourceError, match="400"):
-        open_source(f"clickhouse+http://{server}/otel?table=x%60%20UNION%20ALL%20SELECT%201--")
+        open_source(f"clickhouse+http://{server}/otel?table=x%60%20UNION%20ALL%20SELECT%201--&compute=here")

@@ -7,11 +7,11 @@ from typing import Final
 
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf_analyzers.sources.agentperf_local import AgentPerfLocal
-from otel_agentperf_analyzers.sources.base import Intake, Kept, Period, Skipped, Source
+from otel_agentperf_analyzers.sources.base import Executing, Intake, Kept, Period, Skipped, Source
 from otel_agentperf_analyzers.sources.files import StandardInput, matching
 from otel_agentperf_analyzers.sources.store import StoreDirectory
 
-__all__ = ["DEFAULT", "VARIABLE", "Intake", "Kept", "Period", "Skipped", "Source", "resolve"]
+__all__ = ["DEFAULT", "VARIABLE", "Executing", "Intake", "Kept", "Period", "Skipped", "Source", "resolve"]
 
 VARIABLE: Final = "OTEL_AGENTPERF_STORE"
 """Environment variable that names the source when none is given."""

@@ -106,11 +106,13 @@ class Backend:
         headers: Mapping[str, str] | None = None,
         content: str | None = None,
         absent: tuple[int, ...] = (),
+        answers: Callable[[httpx.Response], bool] = lambda response: False,
     ) -> httpx.Response:
         """Ask for something, again where that can help.
 
         Args:
             absent: statuses that are answers too.
+            answers: whether a response of another status is one too.
 
         Raises:
             SourceError: no answer, or another status than 200.
@@ -125,7 +127,7 @@ class Backend:
                     reason = _reason(problem)
                     raise SourceError(f"cannot reach {self.address.url}: {reason}") from problem
             else:
-                if response.status_code == 200 or response.status_code in absent:
+                if response.status_code == 200 or response.status_code in absent or answers(response):
                     return response
                 if is_last or response.status_code not in _PASSING:
                     raise self._refused(response)
@@ -149,11 +151,14 @@ class Backend:
 
 
 @contextmanager
-def connected(address: Address, *, user_headers: tuple[str, str] | None = None) -> Iterator[Backend]:
+def connected(
+    address: Address, *, user_headers: tuple[str, str] | None = None, timeout: httpx.Timeout = _TIMEOUT
+) -> Iterator[Backend]:
     """A backend, for as long as it is needed.
 
     Args:
         user_headers: the headers that user and password go into; by default it is HTTP Basic.
+        timeout: how long it may be silent.
 
     Raises:
         UsageError: an environment variable is wrong.
@@ -169,7 +174,7 @@ def connected(address: Address, *, user_headers: tuple[str, str] | None = None) 
     # The system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR.
     verify = ssl.create_default_context() if address.base.startswith("https:") else False
     with httpx.Client(
-        base_url=address.base, headers=headers, auth=auth, timeout=_TIMEOUT, verify=verify, follow_redirects=False
+        base_url=address.base, headers=headers, auth=auth, timeout=timeout, verify=verify, follow_redirects=False
     ) as client:
         yield Backend(address, client)
 

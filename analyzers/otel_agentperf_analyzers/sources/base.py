@@ -3,13 +3,18 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from otel_agentperf_analyzers.sources import rows
+
+if TYPE_CHECKING:
+    from otel_agentperf_analyzers.database import Database
+    from otel_agentperf_analyzers.inputs import Inputs
 
 EXAMPLES: Final = 5
 """Broken lines that are named; all are counted."""
@@ -168,6 +173,14 @@ class Source(Protocol):
         Raises:
             SourceError: it cannot be read, or holds no span at all.
         """
+
+
+@runtime_checkable
+class Executing(Protocol):
+    """A source that can compute the relations itself."""
+
+    def database(self, *, since: datetime | None, until: datetime | None, inputs: "Inputs") -> "Database":
+        """The relations over it."""
 
 
 def remove(path: Path) -> None:

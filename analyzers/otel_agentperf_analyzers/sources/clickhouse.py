@@ -1,16 +1,20 @@
 """ClickHouse: the table `otel_traces` of the OpenTelemetry collector's exporter, over HTTP.
 
-Attributes are read as JSON text, whether the table holds them as maps or as the type JSON. A page is some minutes of
+The relations are computed there (`otel_agentperf_analyzers.clickhouse`). Where that cannot be, the spans are read page by
+page. Attributes are read as JSON text, whether the table holds them as maps or as the type JSON. A page is some minutes of
 spans, so that one that fails can be asked for again.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from otel_agentperf.errors import SourceError, UsageError
+from otel_agentperf_analyzers.database import Database
+from otel_agentperf_analyzers.inputs import Inputs
 from otel_agentperf_analyzers.sources.backend import Address, Backend, connected
 from otel_agentperf_analyzers.sources.base import Intake, Period
 from otel_agentperf_analyzers.sources.build import KINDS, STATUS_CODES, Builder, otlp_item
@@ -75,24 +79,46 @@ class ClickHouse:
     table: str
     """Quoted, with its database."""
     service: str | None
+    is_pulled: bool = False
+    """Its spans are read, and the relations computed on this side."""
 
     @classmethod
     def named(cls, url: str) -> "ClickHouse":
-        """From a source URL, `clickhouse+http://HOST:8123/DATABASE?table=otel_traces&service=NAME`.
+        """From a source URL, `clickhouse+http://HOST:8123/DATABASE?table=otel_traces&service=NAME&compute=here`.
 
         Raises:
-            UsageError: the path is no database.
+            UsageError: the path is no database, or a parameter has no such value.
         """
-        address = Address.parse(url, ("table", "service"))
+        address = Address.parse(url, ("table", "service", "compute"))
         if "/" in address.path:
             raise UsageError(f"{url}: the path is the name of a database, such as /default")
         table = f"{_quoted(address.path or 'default')}.{_quoted(address.one('table') or 'otel_traces')}"
-        return cls(address, table, address.one("service"))
+        compute = address.one("compute") or "there"
+        if compute not in ("there", "here"):
+            raise UsageError(f"{url}: compute is here or there, not {compute}")
+        return cls(address, table, address.one("service"), compute == "here")
 
     @property
     def name(self) -> str:
         """The URL."""
         return self.address.url
+
+    def database(self, *, since: datetime | None, until: datetime | None, inputs: Inputs) -> Database:
+        """The relations, computed by the server; here where it cannot, which the database notes.
+
+        Raises:
+            SourceError: it cannot be reached, or there are no spans.
+        """
+        from otel_agentperf_analyzers.clickhouse.database import ClickHouseDatabase, Impossible
+
+        if self.is_pulled:
+            return Database(self, since=since, until=until, inputs=inputs)
+        try:
+            return ClickHouseDatabase(self, since=since, until=until, inputs=inputs)
+        except Impossible as problem:
+            database = Database(self, since=since, until=until, inputs=inputs)
+            database.notes += (f"{problem}; its spans are read, and computed on this side",)
+            return database
 
     def read(self, intake: Intake) -> None:
         """Give the spans, page by page."""

@@ -1,0 +1,1 @@
+"""ClickHouse executes: the relations as queries of ClickHouse, over the collector's table of spans."""
