@@ -19,7 +19,14 @@ from otel_agentperf import semconv
 
 DEFINED = {**exported(), **recorded()}
 KEDA = yaml.safe_load((DEPLOY / "k8s" / "keda" / "scaledobject.yaml").read_text())
+SOURCES = yaml.safe_load((DEPLOY / "compose" / "grafana" / "datasources" / "datasources.yaml").read_text())[
+    "datasources"
+]
+TO_METRICS = next(each["jsonData"]["tracesToMetrics"] for each in SOURCES if each["type"] == "tempo")
+# Grafana fills in a matcher for each tag of the span.
+TAGS = ", ".join(f'{tag["value"]}="v"' for tag in TO_METRICS["tags"])
 PROMQL = [
+    *((f"tempo: {each['name']}", each["query"].replace("$$__tags", TAGS)) for each in TO_METRICS["queries"]),
     *expressions(),
     *((f"rule {rule.get('record') or rule['alert']}", rule["expr"]) for rule in rules()),
     *((f"keda {trigger['name']}", trigger["metadata"]["query"]) for trigger in KEDA["spec"]["triggers"]),
@@ -127,6 +134,11 @@ def test_exemplars_lead_from_the_time_to_first_token_to_a_trace() -> None:
     (agents,) = (path for path in DASHBOARDS if path.stem == "agents")
     (panel,) = (panel for panel in panels(agents) if panel["title"] == "Time to first token")
     assert any(query["exemplar"] and "0.95" in query["expr"] for query in panel["targets"])
+
+
+def test_spans_lead_to_metrics_by_attributes_of_the_vocabulary() -> None:
+    known = {value for value in vars(semconv).values() if isinstance(value, str)}
+    assert {tag["key"] for tag in TO_METRICS["tags"]} <= known
 
 
 @pytest.mark.parametrize(("where", "query"), TRACEQL, ids=lambda value: value if len(value) < 60 else "")

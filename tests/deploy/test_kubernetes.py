@@ -118,7 +118,7 @@ def _closed(schema: Any) -> Any:
     return made
 
 
-@needs("kustomize", "go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1")
+@needs("kustomize")
 @pytest.mark.parametrize("directory", KUSTOMIZATIONS, ids=lambda path: path.name)
 def test_the_golden_render_of_a_kustomization_is_up_to_date(directory: Path) -> None:
     path = GOLDEN / f"kustomize-{directory.name}.yaml"
