@@ -234,6 +234,13 @@ DIALECT: Final = "agentperf.dialect"
 STATUS: Final = "agentperf.status"
 """string; one of `Status`."""
 
+SLO_MET: Final = "agentperf.slo.met"
+"""boolean; call spans of turns, where the proxy is told tiers (`--slo`): all targets of all tiers for the model are met,
+as by `goodput`; on metrics those of one tier."""
+
+SLO_MISSED: Final = "agentperf.slo.missed"
+"""string[]; call spans of turns that miss tiers: these, as `POLICY@VERSION:TIER`."""
+
 USAGE_SOURCE: Final = "agentperf.usage.source"
 """string; `server`, `estimated` or `none`: who counted the tokens."""
 
@@ -428,9 +435,6 @@ SLO_TIER: Final = "agentperf.slo.tier"
 
 SLO_TARGET: Final = "agentperf.slo.target"
 """string; a target's metric (`ttft`, `output_speed`, ...), or `error_rate`."""
-
-SLO_MET: Final = "agentperf.slo.met"
-"""boolean, on metrics as text: the targets are met."""
 
 WORKER: Final = "agentperf.worker"
 """string; index of a relay process, from 0."""

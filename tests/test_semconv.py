@@ -1,4 +1,7 @@
-"""The vocabulary has one home, every name in it is explained, and nothing else is written or read."""
+"""The vocabulary has one home, every name in it is explained, and nothing else is written or read.
+
+Names of metrics live in `otel_agentperf.instruments`.
+"""
 
 import ast
 import re
@@ -10,7 +13,7 @@ import pytest
 import otel_agentperf
 import otel_agentperf_analyzers
 import otel_agentperf_proxy
-from otel_agentperf import semconv
+from otel_agentperf import instruments, semconv
 
 PACKAGES = [
     Path(next(iter(package.__path__))) for package in (otel_agentperf, otel_agentperf_proxy, otel_agentperf_analyzers)
@@ -49,7 +52,7 @@ def attributes() -> dict[str, str]:
 
 def sources(*patterns: str) -> list[Path]:
     found = [path for package in PACKAGES for pattern in patterns for path in sorted(package.rglob(pattern))]
-    return [path for path in found if path != Path(semconv.__file__)]
+    return [path for path in found if path not in (Path(semconv.__file__), Path(instruments.__file__))]
 
 
 def test_every_constant_is_explained() -> None:
@@ -85,6 +88,16 @@ def test_every_attribute_tells_its_type_first() -> None:
         told = re.match(r'"""([a-z\[\]]+)[;,. ]', lines[at + 1])
         assert told, name
         assert told[1] in types, name
+
+
+def test_metrics_have_attributes_of_the_vocabulary_and_names_of_their_own() -> None:
+    named = {name for instrument in instruments.instruments() for name in instrument.attributes}
+    known = {value for value in vars(semconv).values() if isinstance(value, str)}
+    assert named <= known
+    assert set(instruments.LIMITS) <= named
+    names = {instrument.name for instrument in instruments.instruments()}
+    assert not names & known
+    assert all(name.startswith(OURS) for name in names)
 
 
 def test_launcher_tags_are_attributes() -> None:

@@ -22,6 +22,7 @@ from otel_agentperf_proxy.frames import End, TaskOutcome
 from otel_agentperf_proxy.keeping import Keeping
 from otel_agentperf_proxy.log_records import Entry
 from otel_agentperf_proxy.metrics.meter import Meter
+from otel_agentperf_proxy.metrics.slo import judges
 from otel_agentperf_proxy.otlp import Signal, find_target
 from otel_agentperf_proxy.resource import resource
 from otel_agentperf_proxy.shape import shape_key
@@ -100,6 +101,7 @@ class Outlet:
             provider=config.provider,
             shape_key=shape_key(config),
             link_key=bytes.fromhex(config.salt) if config.link_keys else None,
+            judges=judges(config.slo),
         )
         self._store = _open_store(config) if config.store else None
         self._export = create_export(config)

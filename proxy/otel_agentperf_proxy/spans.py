@@ -10,6 +10,7 @@ forwarded context where a call lives in another trace than it.
 """
 
 import secrets
+from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
@@ -24,6 +25,7 @@ from otel_agentperf_proxy.calls import Call, header
 from otel_agentperf_proxy.clock import WallClock
 from otel_agentperf_proxy.facts import RequestFacts, ResponseFacts, Usage
 from otel_agentperf_proxy.frames import End, TaskOutcome
+from otel_agentperf_proxy.metrics.slo import Judge, figures
 from otel_agentperf_proxy.rate_limits import limit_attributes
 from otel_agentperf_proxy.resource import resource as own_resource
 from otel_agentperf_proxy.shape import shape_of
@@ -58,6 +60,7 @@ class Spans:
         provider: value of `gen_ai.provider.name`; None takes the dialect's.
         shape_key: key of the hashes of messages (`shape`); None leaves shapes out.
         link_key: key of the link keys; None leaves them out.
+        judges: of the SLO tiers that turns are held to.
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class Spans:
         provider: str | None = None,
         shape_key: bytes | None = None,
         link_key: bytes | None = None,
+        judges: Sequence[Judge] = (),
     ) -> None:
         self._resource = resource
         self._clock = clock
         self._provider = provider
         self._shape_key = shape_key
         self._link_keys = LinkKeys(link_key) if link_key else None
+        self._judges = judges
 
     def call(self, call: Call) -> ReadableSpan:
         """The CLIENT span of an exchange that ended, or that will not be told the end of."""
@@ -98,6 +103,8 @@ class Spans:
         put(attributes, semconv.FRAMES_DROPPED, call.parts_missed or None)
         if call.end is not None:
             _put_end(attributes, call.end, call)
+        if self._judges and placement is not None and placement.turn is not None:
+            self._put_verdict(attributes, call)
 
         trace_id = opened.trace_id
         parent = None
@@ -220,6 +227,15 @@ class Spans:
             if self._shape_key is not None:
                 attributes[semconv.SHAPE_MESSAGES] = shape_of(request.messages, self._shape_key)
         attributes |= request.content or {}
+
+    def _put_verdict(self, attributes: Attributes, call: Call) -> None:
+        model = (call.request.model if call.request is not None else None) or ""
+        judges = [judge for judge in self._judges if judge.fits(model)]
+        if judges:
+            told = figures(attributes, failed=call.status in FAILED)
+            missed = [judge.tier.label for judge in judges if not judge.meets(told, judge.verdicts(told))]
+            attributes[semconv.SLO_MET] = not missed
+            put(attributes, semconv.SLO_MISSED, missed or None)
 
     def _span(
         self,

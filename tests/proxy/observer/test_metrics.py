@@ -83,6 +83,17 @@ def test_a_streamed_turn(new_relay):
     assert points(relay, metric.SLO_OBJECTIVE)[(tier, "ttft")] == 0.95
 
 
+def test_spans_say_which_tiers_their_turn_misses(new_relay):
+    tiers = ("demo:standard", "aa-agentperf:gpt-oss-120b#4")
+    relay = new_relay(slo=tiers)
+    streamed_call(relay, headers={"x-session-id": "S1"})
+    relay.open("GET", "/v1/models").end(30)
+    call, other, _ = sorted(relay.spans(), key=lambda span: span["name"] != "chat m-8b")
+    assert call["attributes"]["agentperf.slo.met"] is False
+    assert call["attributes"]["agentperf.slo.missed"] == (parse(tiers[1]).label,)
+    assert "agentperf.slo.met" not in other["attributes"]
+
+
 @pytest.mark.parametrize(
     ("names", "there", "missing"),
     [
