@@ -95,6 +95,8 @@ class Watch(App[None]):
         self._every_s = every_s
         self._is_paused = False
         self._is_looking = False
+        self._is_asked = False
+        """To look again when the look that is going on is done."""
         self._next = monotonic()
         self._now: Now | None = None
         self._proxy: Proxy | None = None
@@ -122,9 +124,11 @@ class Watch(App[None]):
         self._tick()
 
     def action_look(self) -> None:
-        """Look now."""
-        self._next = monotonic()
-        self._tick(forced=True)
+        """Look now, or as soon as the look that is going on is done."""
+        if self._is_looking:
+            self._is_asked = True
+        else:
+            self._start()
 
     def action_pause(self) -> None:
         """Stop looking, or go on."""
@@ -146,10 +150,12 @@ class Watch(App[None]):
                 self.push_screen(Trajectory(table.trajectory(row), self._waterfall))
                 return
 
-    def _tick(self, *, forced: bool = False) -> None:
-        if self._is_looking or monotonic() < self._next or (self._is_paused and not forced):
-            return
-        self._is_looking = True
+    def _tick(self) -> None:
+        if not self._is_looking and not self._is_paused and monotonic() >= self._next:
+            self._start()
+
+    def _start(self) -> None:
+        self._is_looking, self._is_asked = True, False
         self._look_in_thread(self._window)
 
     @work(thread=True)
@@ -167,13 +173,11 @@ class Watch(App[None]):
             except AgentPerfError as exc:
                 problems.append(str(exc))
         if not worker.is_cancelled:
-            self.call_from_thread(self._looked, now, proxy, problems, monotonic() - began, window)
+            self.call_from_thread(self._looked, now, proxy, problems, monotonic() - began)
 
-    def _looked(
-        self, now: Now | None, proxy: Proxy | None, problems: list[str], took_s: float, window: timedelta
-    ) -> None:
+    def _looked(self, now: Now | None, proxy: Proxy | None, problems: list[str], took_s: float) -> None:
         self._is_looking = False
-        self._next = monotonic() if window != self._window else monotonic() + max(self._every_s, took_s)
+        self._next = monotonic() + max(self._every_s, took_s)
         self._proxy, self._problems = proxy, problems
         if now is not None:
             self._now = now
@@ -181,6 +185,8 @@ class Watch(App[None]):
                 self._fill(table, now)
             self._draw_lines(now)
         self._show_head()
+        if self._is_asked:
+            self._start()
 
     def _show_head(self) -> None:
         text = Text()

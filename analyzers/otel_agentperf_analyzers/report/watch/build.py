@@ -1,5 +1,6 @@
 """Computes a look from the relations."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from importlib.resources import files
@@ -55,9 +56,8 @@ def _rows(database: Database, name: str, parameters: dict[str, Any]) -> list[dic
 
 
 def _standings(database: Database, tiers: Sequence[Tier]) -> tuple[Standing, ...]:
-    """Live traffic first, then benchmarks with the highest level first."""
-    rows = database.slo(tiers).to_pylist()
-    rows.sort(key=lambda row: (row["benchmark_id"] is not None, row["benchmark_id"] or "", -(row["level"] or 0)))
+    """Live traffic first, then benchmarks with the highest level first; of each the tier that asks least first."""
+    rows = sorted(database.slo(tiers).to_pylist(), key=_place)
     return tuple(
         Standing(
             policy=f"{row['policy']}@{row['version']}",
@@ -66,6 +66,14 @@ def _standings(database: Database, tiers: Sequence[Tier]) -> tuple[Standing, ...
         )
         for row in rows[:STANDINGS]
     )
+
+
+def _place(row: dict[str, Any]) -> tuple[Any, ...]:
+    speed_tps, ttft_s = row["min_output_speed_tps"] or 0.0, row["max_ttft_s"]
+    demand = (speed_tps, -ttft_s if ttft_s is not None else -math.inf, row["tier"])
+    benchmark = row["benchmark_id"]
+    of = (benchmark is not None, benchmark or "", -(row["level"] or 0), row["model"] or "")
+    return *of, row["policy"], row["version"], *demand
 
 
 _OF_SLO: Final = ("tier", "model", "benchmark_id", "level", "agents", "holds", "margin", "goodput", "error_rate")
