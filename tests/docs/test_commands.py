@@ -51,7 +51,7 @@ def endpoint() -> Iterator[str]:
 def store(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Traffic of two agents, and a benchmark of two levels."""
     place = tmp_path_factory.mktemp("seed") / "store"
-    with proxy_in_front(f"http://{endpoint}", place) as url:
+    with proxy_in_front(f"http://{endpoint}", place, capture="content") as url:
         for name in AGENTS:
             messages: list[dict[str, object]] = [{"role": "user", "content": f"{name}: why does the build fail?"}]
             for _ in range(2):
@@ -157,6 +157,8 @@ def test_the_commands_of_a_page_run(page: Path, reader: documented.Reader, subte
                 pytest.skip(f"{block}: {block.not_run}")
             if f":{CLICKHOUSE}" in block.text and clickhouse.found() is None:
                 pytest.skip(f"{block}: chdb is not in ${clickhouse.PEERS}: tests/peers/install.py")
+            if "curl " in block.text and shutil.which("curl") is None:
+                pytest.skip(f"{block}: curl is not installed")
             reader.run(block)
 
 
