@@ -19,6 +19,7 @@ from otel_agentperf_analyzers.clickhouse.client import Refused, opened
 from otel_agentperf_analyzers.clickhouse.cost import Cost, Estimate
 from otel_agentperf_analyzers.clickhouse.kinds import parse
 from otel_agentperf_analyzers.clickhouse.plan import Given, Planner, Statement, beside
+from otel_agentperf_analyzers.clickhouse.scopes import describes
 from otel_agentperf_analyzers.clickhouse.spans import SpanTable
 from otel_agentperf_analyzers.database import Database, unix_ns
 from otel_agentperf_analyzers.inputs import Inputs
@@ -83,8 +84,8 @@ class ClickHouseDatabase(Database):
     def fetch(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
         """Run a SELECT on the server."""
         empty = super().fetch(sql, parameters)
-        if not sql.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "(")):
-            # What describes relations is answered here.
+        if describes(sql):
+            # Relations are the same here.
             return empty
         given = {table: self._given(table) for table in beside()}
         for statement in self._planner.statements(sql, parameters, given):

@@ -15,11 +15,20 @@ from otel_agentperf.errors import UsageError
 from otel_agentperf_analyzers import catalog
 from otel_agentperf_analyzers.clickhouse.kinds import SCALAR, Columns, Kind, List, Struct, kind_of, resolved
 
-__all__ = ["Untranslatable", "conjuncts", "parsed", "resolve"]
+__all__ = ["Untranslatable", "conjuncts", "describes", "parsed", "resolve"]
 
 
 class Untranslatable(UsageError):
     """SQL that ClickHouse has no equal for, or that is not known to mean the same there."""
+
+
+def describes(sql: str) -> bool:
+    """Whether SQL asks for no rows but for what relations are: DESCRIBE, SHOW, SUMMARIZE, PRAGMA."""
+    try:
+        found = sqlglot.parse_one(sql, read="duckdb")
+    except sqlglot.errors.ParseError:
+        return False
+    return isinstance(found, exp.Describe | exp.Show | exp.Summarize | exp.Pragma | exp.Command)
 
 
 def parsed(sql: str) -> exp.Query:
