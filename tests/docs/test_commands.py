@@ -148,7 +148,7 @@ def reader(endpoint: str, store: Path, backends: dict[str, str], tmp_path: Path)
     reader.leave()
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_commands_of_a_page_run(page: Path, reader: documented.Reader, subtests: pytest.Subtests) -> None:
     for block in TOLD[page]:

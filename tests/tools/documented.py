@@ -31,7 +31,8 @@ ELSEWHERE = re.compile(
 )
 """Programs that tests do not start."""
 
-PATIENCE_S = 300.0
+PATIENCE_S = 120.0
+"""For a line of a block, on a machine that has much else to do."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Reader:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=PATIENCE_S,
+            timeout=PATIENCE_S * text.count("\n"),
             check=False,
         )
         written = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
