@@ -152,7 +152,7 @@ class _Bench:
         """End the command with what the benchmark came to.
 
         Raises:
-            EndpointError: the endpoint stopped answering.
+            EndpointError: the endpoint stopped answering, or lets no trajectory come to its end.
         """
         if result.stopped is not None and self._manifest is not None:
             arguments = [each for each in sys.argv[1:] if not each.startswith("--resume=")]
@@ -166,7 +166,8 @@ class _Bench:
         if result.stopped == "interrupted":
             raise typer.Exit(ExitCode.INTERRUPTED)
         if result.stopped is not None:
-            raise EndpointError(f"the endpoint stopped answering: {result.levels[-1].error_example}")
+            what = "no trajectory comes to its end" if result.stopped == "stuck" else "the endpoint stopped answering"
+            raise EndpointError(f"{what}: {result.levels[-1].error_example}")
         if self._targets.check and _missed(result):
             raise typer.Exit(ExitCode.NEGATIVE)
 

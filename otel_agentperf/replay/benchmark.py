@@ -21,7 +21,9 @@ from otel_agentperf.replay.tally import Tally
 __all__ = ["Benchmark", "Level", "PreparedBranch", "PreparedTask", "output_limit"]
 
 GIVE_UP_TRAJECTORIES: Final = 3
-"""A level is given up when its agents have aborted this many trajectories each without one whole answer between."""
+"""A level is given up when its agents have aborted this many trajectories each without one whole answer between. One
+that waits for completed trajectories is also given up when they aborted so many, and twice as many as there are tasks,
+and completed none between."""
 
 _WRONG_FROM_THE_START: Final = frozenset(
     ("connect", "connect_timeout", "http_401", "http_403", "http_404", "http_405", "not_streamed")
@@ -83,6 +85,7 @@ class Benchmark:
             *self.dialect.headers(settings.api_key),
             *((name.lower().encode(), value.encode()) for name, value in settings.headers),
         ]
+        self.tasks = len(recording.tasks)
         self.deck = Deck([self._prepare(task) for task in recording.tasks], settings.seed)
         self.delays = Delays(recording.tasks, settings.tool_delays)
         self.answered = False
@@ -190,6 +193,7 @@ class Level:
     def completed(self, end_ns: int) -> None:
         """A trajectory's last answer has ended."""
         self.tally.completed.append(end_ns)
+        self.tally.aborted_since_completed = 0
         if self.phase == semconv.PHASE_STEADY:
             self._steady_completed += 1
             if self._steady_completed == self._wanted:
@@ -199,15 +203,19 @@ class Level:
         """A trajectory is given up."""
         self.tally.aborted += 1
         self.tally.aborted_in_a_row += 1
-        if self.tally.aborted_in_a_row >= GIVE_UP_TRAJECTORIES * self.agents:
+        self.tally.aborted_since_completed += 1
+        many = GIVE_UP_TRAJECTORIES * self.agents
+        if self.tally.aborted_in_a_row >= many:
             self._give_up(failure)
+        elif self._wanted is not None and self.tally.aborted_since_completed >= max(many, 2 * self._benchmark.tasks):
+            self._give_up(failure, "stuck")
 
-    def _give_up(self, failure: Failure) -> None:
+    def _give_up(self, failure: Failure, reason: str = "failing") -> None:
         if self.outlook is not None and self._benchmark.answered and failure.kind in _TOO_MUCH:
             self.abandon(f"the endpoint turns requests away: {failure.words}")
             return
         self.fatal = failure
-        self.end("failing")
+        self.end(reason)
 
     def _settle(self) -> None:
         if self.phase == semconv.PHASE_DRAIN and not self.tally.inflight[semconv.PHASE_STEADY]:

@@ -55,7 +55,8 @@ async def play(
         transport: carries the requests; HTTP without.
 
     A cancellation ends all requests and leaves no task behind. An endpoint that fails throughout ends the benchmark
-    with what was done so far, marked `failing`.
+    with what was done so far, marked `failing`. So does one that lets no trajectory come to its end, where trajectories
+    have to be completed, marked `stuck`.
 
     Raises:
         UsageError: the settings cannot work.

@@ -17,7 +17,8 @@ class LevelResult:
 
     agents: int
     stopped: str | None
-    """Why the level ended before its stop rules were met: `interrupted`, `failing`; None when they were."""
+    """Why the level ended before its stop rules were met: `interrupted`, `failing`, `stuck` (no trajectory comes to its
+    end); None when they were."""
     abandoned: str | None
     """Why the steady window was closed early: no tier that mattered could be held any more."""
     cut_short: str | None

@@ -42,6 +42,8 @@ class Tally:
         self.aborted = 0
         self.aborted_in_a_row = 0
         """Trajectories given up since the last whole answer."""
+        self.aborted_since_completed = 0
+        """Trajectories given up since the last that was completed."""
         self.answers = 0
         self.answers_without_usage = 0
         self.answers_of_other_length = 0

@@ -359,6 +359,38 @@ async def test_an_endpoint_that_does_not_stream_is_refused(endpoint: Any, make: 
         await play(make.recording(), make.settings(endpoint), clock=impatient)
 
 
+async def test_a_level_whose_trajectories_never_end_is_given_up(endpoint: Any, make: Any, impatient: Any) -> None:
+    """A context that gets too long for the model: each trajectory begins well, and none can be completed."""
+
+    async def refuses_the_third_turn(request: Any) -> Any:
+        if len(request.texts) > 4:
+            error = b'{"error": {"message": "maximum context length exceeded"}}'
+            return make.reply(status=400, headers={"content-type": "application/json"}, chunks=[error])
+        return make.answer(request.body["max_tokens"])
+
+    endpoint.script = refuses_the_third_turn
+    tasks = [make.task(name) for name in ("one", "two", "three", "four")]
+    result = await play(make.recording(*tasks), make.settings(endpoint), clock=impatient)
+    assert result.stopped == "stuck"
+    (level,) = result.levels
+    assert level.aborted_trajectories == 8, "every task twice"
+    assert level.errors == {"http_400": 8}
+    assert "maximum context length" in (level.error_example or "")
+
+
+async def test_a_task_that_never_ends_does_not_end_the_others(endpoint: Any, make: Any, impatient: Any) -> None:
+    async def refuses_one(request: Any) -> Any:
+        if "one" in request.texts[1]:
+            return make.reply(status=400, chunks=[b"no"])
+        return make.answer(request.body["max_tokens"])
+
+    endpoint.script = refuses_one
+    recording = make.recording(make.task("one"), make.task("two"))
+    result = await play(recording, make.settings(endpoint, trajectories=20), clock=impatient)
+    assert result.stopped is None
+    assert result.levels[0].completed_trajectories == 20
+
+
 async def test_an_endpoint_that_only_fails_is_given_up(endpoint: Any, make: Any, impatient: Any) -> None:
     async def fails(request: Any) -> Any:
         return make.reply(status=500, chunks=[b"no"])
