@@ -5,6 +5,7 @@ quarter of an hour. The bracket of the sockets should hold the answer of the vir
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -48,6 +49,7 @@ def main(kind: str, seed: int, start: int) -> None:
     tier = RULES.judged(deployment.tier)
     (virtual,) = benchmark(deployment, Search([tier.label], most=64), seed, rules=RULES).outcomes
     print(f"{kind}, virtual clock: {virtual.max_agents} agents [{virtual.last_pass}, {virtual.first_fail}]", flush=True)
+    print("\n| agents | passed | margin | why not judged, or not passed |\n|---:|---|---:|---|", flush=True)
     with tempfile.TemporaryDirectory() as work:
         store = Path(work) / "store"
         judge = StoreJudge(store=store, benchmark_id="sockets", model="simulated", tiers=[tier])
@@ -56,10 +58,8 @@ def main(kind: str, seed: int, start: int) -> None:
             record_level(store, "sockets", level, preset=RULES.name)
             verdicts = judge(level)
             verdict = verdicts[tier.label]
-            print(
-                f"  {level.agents} agents: passed {verdict.passed}, margin {verdict.margin}, {verdict.reason}",
-                flush=True,
-            )
+            cells = [level.agents, verdict.passed, f"{verdict.margin or 0:.3f}", level.doubt or verdict.reason or ""]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
             return verdicts
 
         with simulated_endpoint(deployment.config) as upstream, proxy_in_front(upstream, store) as url:
@@ -78,7 +78,10 @@ def main(kind: str, seed: int, start: int) -> None:
             search = Search([tier.label], most=64, start=start)
             recording = with_words(agents_at_work(seed))
             (found,) = uvloop.run(play(recording, settings, plan=search, tiers=[tier], judge=judged)).outcomes
-    print(f"{kind}, sockets: {found.max_agents} agents [{found.last_pass}, {found.first_fail}]")
+    print(f"\n{kind}, sockets: {found.max_agents} agents [{found.last_pass}, {found.first_fail}]")
+    if found.note is not None:
+        print(found.note)
+    print(f"load average {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
