@@ -247,6 +247,8 @@ def test_what_a_user_gives_stays_a_value(both: tuple[Database, Database]) -> Non
         ("SELECT histogram(ttft_s) FROM turns", "HISTOGRAM cannot be run on ClickHouse"),
         ("SELECT * FROM turns t1 LEFT JOIN turns t2 ON t1.ttft_s < t2.ttft_s", "without an equality"),
         ("DROP TABLE turns", "read-only"),
+        ("SUMMARIZE turns", "only a SELECT"),
+        ("EXPLAIN FROM turns", "only a SELECT"),
         ("SELECT * FROM url('http://localhost')", "url"),
     ],
 )

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pyarrow.parquet as pq
 
 from otel_agentperf_analyzers import Database, open_source
 from otel_agentperf_analyzers.clickhouse.database import ClickHouseDatabase
@@ -30,7 +31,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "peers"))
 import peer_clickhouse as peer
 
 STATEMENT_SPANS = 500_000
-PARQUET_SPANS = 1_000_000
+PARQUET_WAVES = 50
+AGENTS = 200
+"""At work at a time; they begin within a wave."""
+
+WAVE_NS = 500 * 10**9
 
 COMMON = """
     'agentperf.trajectory.id', trajectory, 'agentperf.trajectory.source', 'header',
@@ -121,7 +126,6 @@ class Figures:
     cpu_s: float
     peak_mib: float
     rows: int
-    read_mib: float | None = None
 
 
 def cpu_s(pid: int) -> float:
@@ -169,7 +173,7 @@ class Files:
 
     def read(self, intake: Intake) -> None:
         for path in self._files:
-            intake.file(path, PARQUET_SPANS)
+            intake.file(path, pq.read_metadata(path).num_rows)
 
 
 def on_clickhouse(address: str, pid: int, spans: int) -> tuple[Figures, list[dict[str, object]]]:
@@ -180,9 +184,8 @@ def on_clickhouse(address: str, pid: int, spans: int) -> tuple[Figures, list[dic
     with open_source(f"clickhouse+http://{address}/otel") as database:
         assert isinstance(database, ClickHouseDatabase)
         rows = database.slo().to_pylist()
-        read = sum(cost.read_bytes for cost in database.costs) / 2**20
     used = cpu_s(pid) - cpu + time.process_time() - own
-    return Figures(spans, "ClickHouse", time.perf_counter() - wall, used, peak_mib(pid), len(rows), read), rows
+    return Figures(spans, "ClickHouse", time.perf_counter() - wall, used, peak_mib(pid), len(rows)), rows
 
 
 def on_duckdb(directory: Path, spans: int) -> tuple[Figures, list[dict[str, object]]]:
@@ -213,7 +216,7 @@ def agree(ours: list[dict[str, object]], theirs: list[dict[str, object]]) -> boo
     return told(ours) == told(theirs)
 
 
-def measure(python: Path, spans: list[int], scratch: Path) -> Iterator[tuple[Figures, bool]]:
+def measure(python: Path, spans: list[int], scratch: Path) -> Iterator[tuple[Figures, bool | None]]:
     made = 0
     with serving(python, scratch / "clickhouse") as (address, _):
         statement(address, "CREATE DATABASE otel")
@@ -229,17 +232,24 @@ def measure(python: Path, spans: list[int], scratch: Path) -> Iterator[tuple[Fig
                 print(f"made {made:,} spans", file=sys.stderr, flush=True)
         with serving(python, scratch / "clickhouse") as (address, pid):
             ours, found = on_clickhouse(address, pid, count)
+        yield ours, None
         with serving(python, scratch / "clickhouse") as (address, _):
-            for path in parquet.glob("*.parquet"):
-                path.unlink()
-            select = SpanTable("otel.otel_traces", Period()).select()
-            for first in range(0, count, PARQUET_SPANS):
-                path = parquet / f"spans-{first:010}.parquet"
-                window = f"{select} ORDER BY start_unix_ns, span_id LIMIT {PARQUET_SPANS} OFFSET {first}"
-                statement(address, f"{window} INTO OUTFILE '{path}' FORMAT Parquet")
+            export(address, parquet, count)
         theirs, wanted = on_duckdb(parquet, count)
-        yield ours, agree(found, wanted)
         yield theirs, agree(found, wanted)
+
+
+def export(address: str, directory: Path, spans: int) -> None:
+    """The spans as Parquet files, some waves of agents each."""
+    for path in directory.glob("*.parquet"):
+        path.unlink()
+    # The last agents are at work for two waves more.
+    waves = -(-spans // (50 * AGENTS)) + 2
+    for first in range(0, waves, PARQUET_WAVES):
+        bounds = [1_767_225_600_000_000_000 + wave * WAVE_NS for wave in (first, first + PARQUET_WAVES)]
+        select = SpanTable("otel.otel_traces", Period(*bounds)).select()
+        path = directory / f"spans-{first:06}.parquet"
+        statement(address, f"{select} INTO OUTFILE '{path}' FORMAT Parquet")
 
 
 def main() -> None:
@@ -253,15 +263,15 @@ def main() -> None:
         raise SystemExit(f"chdb is not in ${peer.PEERS}: tests/peers/install.py")
     scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-", dir=given.scratch))
     lines = [
-        "| Spans | Engine | Time | Processor time | Peak memory | Read | Verdicts | Same |",
-        "|--:|---|--:|--:|--:|--:|--:|---|",
+        "| Spans | Engine | Time | Processor time | Peak memory | Verdicts | Same |",
+        "|--:|---|--:|--:|--:|--:|---|",
     ]
     try:
         for figures, is_same in measure(python, [int(each) for each in given.spans.split(",")], scratch):
-            read = "" if figures.read_mib is None else f"{figures.read_mib:,.0f} MiB"
+            same = "" if is_same is None else "yes" if is_same else "no"
             lines.append(
                 f"| {figures.spans:,} | {figures.engine} | {figures.wall_s:.1f} s | {figures.cpu_s:.1f} s"
-                f" | {figures.peak_mib:,.0f} MiB | {read} | {figures.rows} | {'yes' if is_same else 'no'} |"
+                f" | {figures.peak_mib:,.0f} MiB | {figures.rows} | {same} |"
             )
             print(lines[-1], file=sys.stderr, flush=True)
     finally:

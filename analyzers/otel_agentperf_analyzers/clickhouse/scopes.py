@@ -4,6 +4,7 @@ forms of DuckDB become plain SQL. What is left can be written for another engine
 Afterwards `kind_of` tells what an expression holds.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -18,17 +19,22 @@ from otel_agentperf_analyzers.clickhouse.kinds import SCALAR, Columns, Kind, Lis
 __all__ = ["Untranslatable", "conjuncts", "describes", "parsed", "resolve"]
 
 
+# What it cannot parse is told by an error of ours.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+
 class Untranslatable(UsageError):
     """SQL that ClickHouse has no equal for, or that is not known to mean the same there."""
 
 
 def describes(sql: str) -> bool:
-    """Whether SQL asks for no rows but for what relations are: DESCRIBE, SHOW, SUMMARIZE, PRAGMA."""
+    """Whether SQL asks for no rows but for what relations are: DESCRIBE, SHOW."""
     try:
         found = sqlglot.parse_one(sql, read="duckdb")
     except sqlglot.errors.ParseError:
         return False
-    return isinstance(found, exp.Describe | exp.Show | exp.Summarize | exp.Pragma | exp.Command)
+    is_shown = isinstance(found, exp.Command) and str(found.this).upper() == "SHOW"
+    return isinstance(found, exp.Describe | exp.Show) or is_shown
 
 
 def parsed(sql: str) -> exp.Query:
