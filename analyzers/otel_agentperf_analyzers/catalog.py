@@ -1,6 +1,6 @@
 """The catalogue: what the relations and metrics are, read from the headers of the SQL files.
 
-Each file of `sql/staging` and `sql/metrics` defines one relation. Its first comment block is the header:
+Each file of `sql/stitch`, `sql/staging` and `sql/metrics` defines one relation. Its first comment block is the header:
 
     -- relation: NAME
     -- description: text; a line indented by two or more continues it
@@ -33,7 +33,7 @@ from typing import Final
 
 __all__ = ["Column", "Metric", "Relation", "all_relations", "internal", "macros", "metrics", "relation", "relations"]
 
-_FOLDERS: Final = ("staging", "metrics")
+_FOLDERS: Final = ("stitch", "staging", "metrics")
 _COLUMN: Final = re.compile(r'(?P<name>"[^"]+"|\w+) (?P<type>.+?)(?: \[(?P<unit>[^\]]+)\])?: (?P<text>.+)')
 _FIELDS: Final = frozenset(("relation", "description", "grain", "requires", "source", "reads", "visibility", "storage"))
 _OPTIONAL: Final = frozenset(("scope", "filters", "order"))

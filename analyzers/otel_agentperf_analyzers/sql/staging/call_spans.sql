@@ -3,38 +3,41 @@
 --   `gen_ai.usage.prompt_tokens` and `completion_tokens`, `gen_ai.system`; the conversation, else the trace, where no
 --   trajectory is named; the span itself where no turn is; the first chunk where the first output is not told. A call
 --   ends `agentperf.time.end` after its start (monotonic), else where its span ends. Server spans (an inference server's
---   own) are no calls. Claude Code's own telemetry has names of its own.
+--   own) are no calls. Claude Code's own telemetry has names of its own. Where several proxies told of an agent, a call's
+--   place is the one that `stitch` found.
 -- grain: one row per call span
 -- requires: call spans
 -- source: GenAI semantic conventions v0.1.0 and before; otel_agentperf.semconv
--- reads: spans, claude_code_calls
+-- reads: spans, stitch, claude_code_calls
 -- visibility: internal
 -- storage: view
 -- scope: trajectory
 SELECT
-    trace_id,
-    span_id,
+    spans.trace_id,
+    spans.span_id,
     parent_span_id,
     service_name,
     service_instance_id,
-    trajectory_id,
+    spans.trajectory_id,
     COALESCE(
+        stitch.trajectory_source,
         "agentperf.trajectory.source",
         CASE WHEN "gen_ai.conversation.id" IS NOT NULL THEN 'conversation' ELSE 'trace' END
     ) AS trajectory_source,
-    "agentperf.trajectory.confidence" AS trajectory_confidence,
-    "agentperf.trajectory.parent_id" AS parent_trajectory_id,
+    COALESCE(stitch.trajectory_confidence, "agentperf.trajectory.confidence") AS trajectory_confidence,
+    CASE WHEN stitch.span_id IS NOT NULL THEN stitch.parent_trajectory_id ELSE "agentperf.trajectory.parent_id" END
+        AS parent_trajectory_id,
     COALESCE("agentperf.trajectory.final", FALSE) AS is_final_call,
-    COALESCE("agentperf.run.id", trace_id) AS run_id,
-    "agentperf.run.index" AS run_index,
-    COALESCE("agentperf.segment.index", 0) AS segment,
-    COALESCE("agentperf.turn.id", span_id) AS turn_id,
-    "agentperf.turn.index" AS turn_index,
+    COALESCE(stitch.run_id, "agentperf.run.id", spans.trace_id) AS run_id,
+    COALESCE(stitch.run_index, "agentperf.run.index") AS run_index,
+    COALESCE(stitch.segment, "agentperf.segment.index", 0) AS segment,
+    COALESCE(stitch.turn_id, "agentperf.turn.id", spans.span_id) AS turn_id,
+    COALESCE(stitch.turn_index, "agentperf.turn.index") AS turn_index,
     COALESCE("agentperf.turn.kind", CASE "gen_ai.operation.name" WHEN 'embeddings' THEN 'auxiliary' ELSE 'turn' END)
         AS kind,
-    COALESCE("agentperf.attempt.index", 0) AS attempt_index,
+    COALESCE(stitch.attempt_index, "agentperf.attempt.index", 0) AS attempt_index,
     "gen_ai.agent.name" AS agent_name,
-    "agentperf.agent.depth" AS agent_depth,
+    COALESCE(stitch.agent_depth, "agentperf.agent.depth") AS agent_depth,
     "gen_ai.conversation.id" AS client_session_id,
     "agentperf.task.id" AS task_id,
     "agentperf.task.domain" AS task_domain,
@@ -43,7 +46,7 @@ SELECT
     "agentperf.phase" AS phase,
     "agentperf.agent.index" AS agent_index,
     "agentperf.tenant" AS tenant,
-    COALESCE("agentperf.request.id", "gen_ai.response.id", span_id) AS request_id,
+    COALESCE("agentperf.request.id", "gen_ai.response.id", spans.span_id) AS request_id,
     "gen_ai.response.id" AS response_id,
     "agentperf.dialect" AS dialect,
     COALESCE("gen_ai.operation.name", 'chat') AS operation,
@@ -115,7 +118,7 @@ SELECT
     "agentperf.chunk.stall_count" AS stall_count,
     "agentperf.request.bytes" AS request_bytes,
     "agentperf.response.bytes" AS response_bytes,
-    "agentperf.prefix.shared_bytes" AS shared_prefix_bytes,
+    COALESCE(stitch.shared_prefix_bytes, "agentperf.prefix.shared_bytes") AS shared_prefix_bytes,
     "agentperf.context.system_bytes" AS system_bytes,
     "agentperf.context.tools_bytes" AS tools_bytes,
     "agentperf.context.messages_bytes" AS messages_bytes,
@@ -126,6 +129,7 @@ SELECT
     CASE WHEN "agentperf.dialect" IS NOT NULL THEN 0 ELSE 1 END AS teller,
     links
 FROM spans
+LEFT JOIN stitch ON stitch.trace_id = spans.trace_id AND stitch.span_id = spans.span_id
 WHERE kind IS DISTINCT FROM 'server'
     AND NOT STARTS_WITH(name, 'claude_code.')
     AND COALESCE(

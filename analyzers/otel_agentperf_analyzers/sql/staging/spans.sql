@@ -4,7 +4,7 @@
 -- grain: one row per span
 -- requires: any trace source
 -- source: OpenTelemetry trace data model; GenAI semantic conventions v0.1.0; otel_agentperf.semconv
--- reads: raw_spans
+-- reads: raw_spans, stitch
 -- visibility: public
 -- storage: view
 -- scope: trajectory
@@ -16,7 +16,8 @@
 --   parent_span_id VARCHAR: The span that this one is part of; NULL for a root.
 --   name VARCHAR: Name of the span, such as `chat MODEL`.
 --   kind VARCHAR: internal, server, client, producer or consumer; NULL when not told.
---   trajectory_id VARCHAR: What the span belongs to: agentperf.trajectory.id, else the conversation, else the trace; of
+--   trajectory_id VARCHAR: What the span belongs to: where several proxies told of an agent, what `stitch` finds; else
+--     agentperf.trajectory.id, else the conversation, else the trace; of Claude Code's own telemetry the session, and
 --     below it the sub-agent.
 --   start_time TIMESTAMP WITH TIME ZONE: Start.
 --   end_time TIMESTAMP WITH TIME ZONE: End.
@@ -186,6 +187,7 @@ SELECT
         WHEN 5 THEN 'consumer'
     END AS kind,
     CASE
+        WHEN stitched_trajectory_id IS NOT NULL THEN stitched_trajectory_id
         WHEN STARTS_WITH(name, 'claude_code.')
             THEN COALESCE("session.id", "gen_ai.conversation.id", trace_id) || COALESCE('/' || agent_id, '')
         ELSE COALESCE("agentperf.trajectory.id", "gen_ai.conversation.id", trace_id)
@@ -207,6 +209,11 @@ SELECT
     links,
     COLUMNS(* EXCLUDE (
         trace_id, span_id, parent_span_id, name, kind, start_unix_ns, end_unix_ns, status_code, status_message,
-        service_name, service_instance_id, scope_name, resource_attributes, attributes, content, events, links
+        service_name, service_instance_id, scope_name, resource_attributes, attributes, content, events, links,
+        stitched_trajectory_id
     ))
-FROM raw_spans
+FROM (
+    SELECT raw_spans.*, stitch.trajectory_id AS stitched_trajectory_id
+    FROM raw_spans
+    LEFT JOIN stitch ON stitch.trace_id = raw_spans.trace_id AND stitch.span_id = raw_spans.span_id
+)

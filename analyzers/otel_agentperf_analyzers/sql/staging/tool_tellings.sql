@@ -1,10 +1,11 @@
 -- relation: tool_tellings
 -- description: Tool executions as spans tell them, renamed, each by everyone who tells it. Where no trajectory or run is
 --   named the conversation, else the trace, stands in, as for calls. A span of Claude Code is as long as its execution.
+--   Of an agent that several proxies told of, those are here that `stitch_tools` found.
 -- grain: one row per span or event of a tool execution
 -- requires: execute_tool spans, or `claude_code.tool` spans or `claude_code.tool_result` events
 -- source: GenAI semantic conventions v0.1.0; otel_agentperf.semconv; code.claude.com/docs/en/monitoring-usage
--- reads: spans
+-- reads: spans, stitch, stitch_tools
 -- visibility: internal
 -- storage: view
 -- scope: trajectory
@@ -27,6 +28,7 @@ WITH of_conventions AS (
         CASE WHEN "agentperf.tool.duration_source" IS NOT NULL THEN 0 ELSE 1 END AS teller
     FROM spans
     WHERE "gen_ai.operation.name" = 'execute_tool'
+        AND (trace_id, span_id) NOT IN (SELECT (trace_id, span_id) FROM stitch)
 ),
 
 executions AS (
@@ -83,3 +85,5 @@ UNION ALL BY NAME
 FROM of_claude_code
 UNION ALL BY NAME
 FROM of_events
+UNION ALL BY NAME
+SELECT *, 0 AS teller FROM stitch_tools

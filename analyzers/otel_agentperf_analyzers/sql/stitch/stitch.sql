@@ -1,7 +1,7 @@
 -- relation: stitch
--- description: Where spans belong whose agent several processes told of: proxies behind a load balancer, or one proxy before
---   and after a restart. Trajectory, run, segment and turn are what one proxy would have told that had seen all calls; the
---   other relations hold these. What one process alone told of an agent stands, and is not here.
+-- description: Where spans belong whose agent several processes told of: proxies behind a load balancer, or one proxy
+--   before and after a restart. Trajectory, run, segment and turn are what one proxy would have told that had seen
+--   all calls; the other relations hold these. What one process alone told of an agent stands, and is not here.
 -- grain: one row per span of such agents
 -- requires: agentperf.link.keys, written by proxies with one salt (`--salt-file`)
 -- source: ours

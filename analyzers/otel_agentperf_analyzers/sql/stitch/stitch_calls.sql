@@ -1,8 +1,8 @@
 -- relation: stitch_calls
--- description: LLM calls that several processes may each have told a part of the trajectory of, with the link keys that
---   say which call each may go on from. Calls are compared within a pool: of an agent or a session that names itself, or of
---   all agents of a tenant that do not. Where one process told all calls of a tenant, or of an agent that a launcher
---   names, they are not here: what it told stands.
+-- description: LLM calls that several processes may each have told a part of the trajectory of, with the link keys
+--   that say which call each may go on from. Calls are compared within a pool: of an agent or a session that names
+--   itself, or of all agents of a tenant that do not. Where one process told all calls of a tenant, or of an agent
+--   that a launcher names, they are not here: what it told stands.
 -- grain: one row per call span of such pools
 -- requires: agentperf.link.keys, written by proxies with one salt
 -- source: ours
@@ -70,7 +70,8 @@ pooled AS (
     FROM calls_of_several
 ),
 
--- A launcher names an agent and who started it. What a proxy finds out about others it finds among the calls that it saw.
+-- A launcher names an agent and who started it. What a proxy finds out about others it finds among the calls that it
+-- saw.
 sources AS (
     SELECT *, CASE WHEN is_named AND told_source = 'launcher' THEN pool ELSE tenant END AS compared_within FROM pooled
 ),

@@ -1,8 +1,8 @@
 -- relation: stitch_chains
 -- description: Turns that belong together, under the name of the first. Calls of one conversation all hold its first
 --   answer, so a conversation whose turns follow one another is one chain at once, whatever of it is missing. Where it
---   forks, or where two conversations are word for word the same, each turn is followed to the one before. Conversations
---   that go on from each other (summaries, histories that were cut) are followed too.
+--   forks, or where two conversations are word for word the same, each turn is followed to the one before.
+--   Conversations that go on from each other (summaries, histories that were cut) are followed too.
 -- grain: one row per turn
 -- requires: agentperf.link.keys
 -- source: ours

@@ -1,7 +1,7 @@
 -- relation: stitch_claims
--- description: What a turn or an auxiliary call goes on from, by the rules of the proxy: the response that it names; the
---   turn whose tool calls it answers; the turn whose messages it begins with, and whose answer follows in it. Where
---   several could be meant there is none (`before_id` NULL, `candidates` above 1).
+-- description: What a turn or an auxiliary call goes on from, by the rules of the proxy: the response that it names;
+--   the turn whose tool calls it answers; the turn whose messages it begins with, and whose answer follows in it.
+--   Where several could be meant there is none (`before_id` NULL, `candidates` above 1).
 -- grain: one row per unit that goes on from something
 -- requires: agentperf.link.keys
 -- source: ours

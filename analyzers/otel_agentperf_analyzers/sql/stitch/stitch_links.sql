@@ -1,8 +1,8 @@
 -- relation: stitch_links
--- description: The turn that each turn goes on from. Of several that go on from one turn the first does, the others begin
---   trajectories of their own, as forks do in a proxy. A turn without any such claim may still go on from a turn that nobody
---   goes on from and whose answer is not in it (it failed, or its harness leaves it out), or hold the summary that was just
---   made of a conversation.
+-- description: The turn that each turn goes on from. Of several that go on from one turn the first does, the others
+--   begin trajectories of their own, as forks do in a proxy. A turn without any such claim may still go on from a
+--   turn that nobody goes on from and whose answer is not in it (it failed, or its harness leaves it out), or hold
+--   the summary that was just made of a conversation.
 -- grain: one row per turn that goes on
 -- requires: agentperf.link.keys
 -- source: ours
@@ -10,8 +10,8 @@
 -- visibility: internal
 -- storage: table
 WITH longer AS (
-    -- Turns that begin with all messages of another one, and add a text: the answer to it may have been left out, and no
-    -- shorter match counts.
+    -- Turns that begin with all messages of another one, and add a text: the answer to it may have been left out, and
+    -- no shorter match counts.
     SELECT
         turns_of.unit_id,
         before.unit_id AS before_id,
@@ -54,8 +54,8 @@ left_over AS (
     SELECT * FROM stitch_turns WHERE kind = 'turn' AND unit_id NOT IN (SELECT before_id FROM sure)
 ),
 
--- Of those that failed there may be no answer to go on from. Where there was one and another comes back, a recording may
--- be played, or the span of the true turn be missing: that tells nothing.
+-- Of those that failed there may be no answer to go on from. Where there was one and another comes back, a recording
+-- may be played, or the span of the true turn be missing: that tells nothing.
 guesses AS (
     SELECT unclaimed.unit_id, left_over.unit_id AS before_id
     FROM unclaimed

@@ -1,6 +1,6 @@
 -- relation: stitch_parents
--- description: Conversations that another agent's tool call asked for in just these words, while that call waited for its
---   result or was answered last: sub-agents. Only words of some length tell.
+-- description: Conversations that another agent's tool call asked for in just these words, while that call waited for
+--   its result or was answered last: sub-agents. Only words of some length tell.
 -- grain: one row per sub-agent's chain of turns
 -- requires: agentperf.link.keys
 -- source: ours

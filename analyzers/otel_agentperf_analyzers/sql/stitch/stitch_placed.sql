@@ -1,6 +1,6 @@
 -- relation: stitch_placed
--- description: The place of each call in its trajectory: run, segment, turn and attempt, by the rules of the proxy, over
---   all calls of the trajectory whoever told them.
+-- description: The place of each call in its trajectory: run, segment, turn and attempt, by the rules of the proxy,
+--   over all calls of the trajectory whoever told them.
 -- grain: one row per call span that was placed anew
 -- requires: agentperf.link.keys, written by proxies with one salt
 -- source: ours
@@ -11,7 +11,8 @@ WITH RECURSIVE results AS (
     SELECT
         stitch_words.call_id,
         ROW_NUMBER() OVER (
-            PARTITION BY stitch_places.trajectory_id, stitch_words.key ORDER BY stitch_turns.start_ns, stitch_turns.unit_id
+            PARTITION BY stitch_places.trajectory_id, stitch_words.key
+            ORDER BY stitch_turns.start_ns, stitch_turns.unit_id
         ) AS place
     FROM stitch_words
     INNER JOIN stitch_turns ON stitch_turns.unit_id = stitch_words.call_id
@@ -130,7 +131,8 @@ counted AS (
     SELECT
         *,
         CAST(SUM(CASE WHEN begins_run THEN 1 ELSE 0 END) OVER in_order AS BIGINT) - 1 AS run_number,
-        COALESCE(told_segment, CAST(SUM(CASE WHEN has_compacted THEN 1 ELSE 0 END) OVER in_order AS BIGINT)) AS segment_number
+        COALESCE(told_segment, CAST(SUM(CASE WHEN has_compacted THEN 1 ELSE 0 END) OVER in_order AS BIGINT))
+            AS segment_number
     FROM requests
     WINDOW in_order AS (PARTITION BY trajectory_id ORDER BY start_ns, unit_id)
 ),
@@ -223,7 +225,7 @@ SELECT
         ELSE 1.0
     END AS trajectory_confidence,
     parents.parent_trajectory_id,
-    COALESCE(depths.depth, 0) AS agent_depth,
+    CAST(COALESCE(depths.depth, 0) AS BIGINT) AS agent_depth,
     COALESCE(run_ids.run_id, placed.trajectory_id || '/' || CAST(numbered.run_number AS VARCHAR)) AS run_id,
     numbered.run_number AS run_index,
     numbered.segment_number AS segment,

@@ -1,7 +1,7 @@
 -- relation: stitch_places
 -- description: The trajectory of each unit: of an agent that names itself its own, of a session the session's, of its
---   sub-agents and of agents that nobody names the chain of their turns. Ids are those that a proxy told, where it told
---   them of the first call; what two tenants call the same is told apart as a proxy does.
+--   sub-agents and of agents that nobody names the chain of their turns. Ids are those that a proxy told, where it
+--   told them of the first call; what two tenants call the same is told apart as a proxy does.
 -- grain: one row per unit
 -- requires: agentperf.link.keys
 -- source: ours
@@ -29,7 +29,8 @@ trailed AS (
         chained.*,
         stitch_parents.parent_chain_id,
         CASE
-            WHEN is_named OR (is_session AND (kind <> 'turn' OR NOT COALESCE(stitch_parents.is_inside, FALSE))) THEN pool
+            WHEN is_named OR (is_session AND (kind <> 'turn' OR NOT COALESCE(stitch_parents.is_inside, FALSE)))
+                THEN pool
             ELSE pool || ' ' || chained.chain_id
         END AS line
     FROM chained

@@ -1,7 +1,7 @@
 -- relation: stitch_tools
--- description: Tool executions of agents whose calls several proxies told of: from the end of the response that asked to the
---   first call that brings the result, whoever told either; as long as the client says, where it does. The id of the tool
---   call is its link key.
+-- description: Tool executions of agents whose calls several proxies told of: from the end of the response that asked
+--   to the first call that brings the result, whoever told either; as long as the client says, where it does. The id
+--   of the tool call is its link key.
 -- grain: one row per tool call that was answered
 -- requires: agentperf.link.keys
 -- source: ours

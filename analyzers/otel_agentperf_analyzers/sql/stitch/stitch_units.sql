@@ -1,6 +1,6 @@
 -- relation: stitch_units
--- description: Turns, each with all its attempts, and auxiliary calls. An attempt is the next one of a turn when the one
---   before with the same messages failed, and nothing else that failed could be meant.
+-- description: Turns, each with all its attempts, and auxiliary calls. An attempt is the next one of a turn when the
+--   one before with the same messages failed, and nothing else that failed could be meant.
 -- grain: one row per call span, with the unit that it is of
 -- requires: agentperf.link.keys
 -- source: ours
