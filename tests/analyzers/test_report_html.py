@@ -17,7 +17,7 @@ from otel_agentperf import policies, pricing
 from otel_agentperf_analyzers import Database, Inputs, open_source
 from otel_agentperf_analyzers.explain import Explanation, explain
 from otel_agentperf_analyzers.report import Report, build
-from otel_agentperf_analyzers.report.charts import Chart, ImageFormat, charts, left_out, write_images
+from otel_agentperf_analyzers.report.charts import Chart, ImageFormat, charts, draw, left_out, write_images
 from otel_agentperf_analyzers.report.charts.draw import BENCHMARKS, SAMPLE
 from otel_agentperf_analyzers.report.charts.story import LINES
 from otel_agentperf_analyzers.report.charts.style import LIGHT, resolved
@@ -232,6 +232,14 @@ def test_long_tables_say_what_they_leave_out(made: Made) -> None:
     assert many is not None
     assert len(many.rows) == tables.ROWS
     assert many.left_out == f"The first {tables.ROWS} of {tables.ROWS + 5} rows; otel-agentperf tools has all."
+
+
+def test_margins_without_a_place_on_the_axis_are_left_out_and_counted(made: Made) -> None:
+    rows = made.chart("benchmark-1-capacity-aa-agentperf@2026-07").rows
+    odd = [rows[0] | {"margin": margin} for margin in (None, 0.0, float("inf"))]
+    [chart] = draw.margins_of("id", "section", [*rows, *odd], "Caption.")
+    assert chart.caption.endswith("3 verdicts without a value left out.")
+    assert list(draw.margins_of("id", "section", odd, "Caption.")) == []
 
 
 def test_columns_without_any_value_are_left_out(made: Made) -> None:

@@ -1,5 +1,6 @@
 """The plots of a report: their data from the relations, bounded however much the source holds."""
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -130,7 +131,7 @@ def _newest(benchmarks: Sequence[Benchmark]) -> list[Benchmark]:
 def _benchmark(database: Database, benchmark: Benchmark, prefix: str, slo: list[dict[str, Any]]) -> Iterator[Chart]:
     section = section_of(benchmark)
     levels = [row for row in slo if row["level"] is not None]
-    yield from _margins(
+    yield from margins_of(
         f"{prefix}-capacity",
         section,
         judged.of_levels(levels),
@@ -172,7 +173,7 @@ def _live(database: Database, models: Sequence[Figures], loads: list[dict[str, A
         name = plain(figures.model or "(no model)")
         section = f"{LIVE} · {name}"
         of_model = [row for row in loads if row["model"] == figures.model]
-        yield from _margins(
+        yield from margins_of(
             f"{prefix}-capacity",
             section,
             judged.of_loads(of_model),
@@ -199,13 +200,15 @@ def _metrics(rows: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys((*_ALWAYS, *(target["metric"] for row in rows for target in row["targets"]))))
 
 
-def _margins(prefix: str, section: str, rows: list[dict[str, Any]], caption: str) -> Iterator[Chart]:
+def margins_of(prefix: str, section: str, rows: list[dict[str, Any]], caption: str) -> Iterator[Chart]:
+    """A plot of each policy's margins, rows of `judged`; those without a place on the axis are left out and counted."""
     for policy in dict.fromkeys(row["policy"] for row in rows):
         of_policy = [row for row in rows if row["policy"] == policy]
-        known = [row for row in of_policy if row["margin"]]
+        known = [row for row in of_policy if row["margin"] and math.isfinite(row["margin"])]
         if not known:
             continue
         ends = [row[key] for row in known for key in ("margin", "margin_low", "margin_high") if row[key]]
+        ends = [end for end in ends if math.isfinite(end)]
         extent = (min(0.5, min(ends) * 0.8), max(2.0, max(ends) * 1.25))
         undefined = len(of_policy) - len(known)
         note = f" {count(undefined, 'verdict')} without a value left out." if undefined else ""
