@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import backend_shapes as shapes
 import golden
 import httpx
 import msgspec
@@ -21,6 +22,7 @@ from otel_agentperf import pricing
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf_analyzers import Database, Deployment, Inputs, catalog, open_source, report
 from otel_agentperf_analyzers.clickhouse.database import ClickHouseDatabase
+from otel_agentperf_analyzers.sources import backend
 
 pytestmark = [
     pytest.mark.peer("clickhouse"),
@@ -325,3 +327,21 @@ def test_the_cost_of_a_command_is_told_beside_its_rows(data: Path) -> None:
     assert plain.stderr == ""
     assert "otel.otel_traces: 20 rows in" in told.stderr
     assert re.search(r"^otel-agentperf: rows: read [\d,]+ rows, [\d.]+ MiB in [\d.]+ s", told.stderr, re.MULTILINE)
+
+
+def test_a_user_who_is_not_known_is_told_what_to_set() -> None:
+    def answer(request: shapes.Request) -> shapes.Response:
+        said = b"Code: 516. DB::Exception: reader: Authentication failed"
+        return shapes.Response(said, 403, {"X-ClickHouse-Exception-Code": "516"})
+
+    with shapes.serving(answer) as server:
+        with pytest.raises(SourceError, match=r"code 516.*Authentication failed; set OTEL_AGENTPERF_SOURCE_USER"):
+            open_source(f"clickhouse+http://{server.base}/otel")
+        assert len(server.requests) == 1
+
+
+def test_what_stands_between_is_asked_again() -> None:
+    with shapes.serving(lambda request: shapes.Response(b"no", 503)) as server:
+        with pytest.raises(SourceError, match="503 Service Unavailable"):
+            open_source(f"clickhouse+http://{server.base}/otel")
+        assert len(server.requests) == backend.ATTEMPTS

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from otel_agentperf.errors import SourceError
 from otel_agentperf_analyzers.clickhouse.cost import Cost
-from otel_agentperf_analyzers.sources.backend import Address, Backend, connected
+from otel_agentperf_analyzers.sources.backend import PASSWORD, USER, Address, Backend, connected
 
 __all__ = ["Client", "Refused", "opened"]
 
@@ -58,7 +58,10 @@ class Client:
     def allowed(self) -> bool:
         """Take the settings that may be set; whether the user may at all make temporary tables."""
         names = ", ".join(f"'{name}'" for name in ("readonly", *_WISHES))
-        rows = self.rows(f"SELECT name, value, readonly FROM system.settings WHERE name IN ({names})", "settings")
+        try:
+            rows = self.rows(f"SELECT name, value, readonly FROM system.settings WHERE name IN ({names})", "settings")
+        except Refused:
+            return True
         found = {name: (value, bool(is_fixed)) for name, value, is_fixed in rows}
         self.settings = {name: value for name, value in _WISHES.items() if not found.get(name, ("", True))[1]}
         return bool(found.get("readonly", ("0", False))[0] != "1")
@@ -125,15 +128,15 @@ class Client:
         return kind(f"{self.backend.address.url} refuses the query (code {code}): {said}{hint}")
 
 
+_NARROW: Final = "; narrow it with --since and --until"
+_LOG_IN: Final = f"; set {USER} and {PASSWORD}"
 _HINTS: Final = {
-    "158": "; narrow it with --since and --until",
-    "159": "; narrow it with --since and --until",
-    "160": "; narrow it with --since and --until",
-    "241": "; narrow it with --since and --until",
-    "307": "; narrow it with --since and --until",
-    "396": "; narrow it with --since and --until",
+    # Limits: TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES.
+    **dict.fromkeys(("158", "159", "160", "241", "307", "396"), _NARROW),
+    # UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, AUTHENTICATION_FAILED.
+    **dict.fromkeys(("192", "193", "194", "516"), _LOG_IN),
 }
-"""Limits: TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
+"""What helps, by the code of the error."""
 
 
 def _is_its_own(response: httpx.Response) -> bool:
