@@ -34,7 +34,7 @@ def _root(
     pass
 
 
-for _module in ("demo", "serve", "simulate", "bench", "export", "read", "watch", "doctor", "clickhouse"):
+for _module in ("demo", "serve", "simulate", "bench", "export", "ship", "read", "watch", "doctor", "clickhouse"):
     import_module(f"otel_agentperf.cli.{_module}").register(app)
 
 

@@ -33,7 +33,8 @@ Source = Annotated[
         metavar="SOURCE",
         help="A store directory, a file or glob of OTLP JSON lines (plain, .gz, .zst) or Parquet, `-` for standard "
         "input, or a URL: `jaeger+http://HOST:16686?service=NAME`, `tempo+http://HOST:3200?q={...}`, "
-        "`clickhouse+http://HOST:8123/DATABASE`. Default: `$OTEL_AGENTPERF_STORE`, else `./agentperf-store`.",
+        "`clickhouse+http://HOST:8123/DATABASE`, `s3://BUCKET/PREFIX`. Default: `$OTEL_AGENTPERF_STORE`, else "
+        "`./agentperf-store`.",
         show_default=False,
     ),
 ]

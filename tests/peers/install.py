@@ -20,6 +20,7 @@ from random import Random
 AGENTPERF_LOCAL = "agentperf-local==0.3.4"
 LITELLM = "litellm[proxy]==1.108.7"
 CHDB = "chdb==4.4.0"
+MOTO = "moto[server]==5.2.5"
 AIPERF = "aiperf==0.13.0"
 GUIDELLM = "guidellm==0.8.1"
 PHOENIX = "arize-phoenix==20.26.1"
@@ -37,7 +38,7 @@ CRDS = {
 }
 """Modules that hold definitions of Kubernetes' custom resources, and where."""
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
-USUAL = ("agentperf-local", "aiperf", "chdb", "deploy", "otelcol", "jaeger", "phoenix", "mlflow")
+USUAL = ("agentperf-local", "aiperf", "chdb", "moto", "deploy", "otelcol", "jaeger", "phoenix", "mlflow")
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 """tiktoken's cache is keyed by the hash of the address that it would download from."""
 
@@ -60,6 +61,11 @@ def install_agentperf_local(directory: Path) -> None:
 def install_chdb(directory: Path) -> None:
     """ClickHouse in a process, for the SQL of the source `clickhouse+http`."""
     _environment(directory / "chdb", CHDB)
+
+
+def install_moto(directory: Path) -> None:
+    """An S3 service, for the source `s3` and for `ship`."""
+    _environment(directory / "moto", MOTO)
 
 
 def install_aiperf(directory: Path) -> None:
@@ -202,6 +208,7 @@ if __name__ == "__main__":
         "agentperf-local": install_agentperf_local,
         "aiperf": install_aiperf,
         "chdb": install_chdb,
+        "moto": install_moto,
         "deploy": install_deploy,
         "guidellm": install_guidellm,
         "jaeger": install_jaeger,

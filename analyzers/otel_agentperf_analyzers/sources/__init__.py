@@ -50,6 +50,10 @@ def resolve(source: str | None) -> Source:
 def _backend(url: str) -> Source:
     """The trace backend of a URL."""
     kind, _, transport = url.partition("://")[0].lower().partition("+")
+    if kind == "s3" and not transport:
+        from otel_agentperf_analyzers.sources.s3 import S3
+
+        return S3.named(url)
     if transport in ("http", "https"):
         # Each of these needs packages that other sources do not, and a moment to load them.
         if kind == "jaeger":
@@ -67,5 +71,6 @@ def _backend(url: str) -> Source:
     raise UsageError(
         f"cannot read {url.partition('://')[0]}://; SOURCE is a store directory, a file or glob of OTLP JSON lines"
         " (plain, .gz, .zst) or Parquet, - for standard input, or a URL: jaeger+http://HOST:16686?service=NAME,"
-        " tempo+http://HOST:3200?q={...}, clickhouse+http://HOST:8123/DATABASE?table=otel_traces; or +https"
+        " tempo+http://HOST:3200?q={...}, clickhouse+http://HOST:8123/DATABASE?table=otel_traces, or +https;"
+        " s3://BUCKET/PREFIX"
     )

@@ -1,4 +1,4 @@
-"""Parquet files: exports of our relation `spans`, and tables of the DuckDB extension `otlp`.
+"""Parquet files: exports of our relation `spans`, what `ship` sends, and tables of the DuckDB extension `otlp`.
 
 Which of them a file is shows in its columns. Of an export only the columns that a query needs are read.
 """
@@ -17,6 +17,7 @@ from otel_agentperf_analyzers.sources.base import Intake, Skipped
 from otel_agentperf_analyzers.sources.build import BATCH, Builder, otlp_item, sql_text
 
 _EXPORT: Final = frozenset(("trace_id", "span_id", "start_ns", "end_ns"))
+_ROWS: Final = frozenset(("trace_id", "span_id", "start_unix_ns", "end_unix_ns"))
 _OTLP: Final = frozenset(("trace_id", "span_id", "start_time_unix_nano", "duration_time_unix_nano"))
 
 TYPES: Final = {
@@ -44,7 +45,7 @@ def read(path: Path, intake: Intake) -> None:
     try:
         with pq.ParquetFile(path) as file:
             names = set(file.schema_arrow.names)
-            if names >= _EXPORT:
+            if names >= _EXPORT or names >= _ROWS:
                 intake.select(_export_sql(path, file.schema_arrow), path, file.metadata.num_rows)
             elif names >= _OTLP:
                 _read_otlp(file, str(path), intake)
@@ -65,7 +66,9 @@ def _export_sql(path: Path, schema: pa.Schema) -> str:
     has_attributes = "attributes" in schema.names and pa.types.is_map(schema.field("attributes").type)
     columns = []
     for field in rows.SCHEMA:
-        name, kind = _RENAMED.get(field.name, field.name), TYPES[field.type]
+        name, kind = field.name, TYPES[field.type]
+        if name not in schema.names:
+            name = _RENAMED.get(name, name)
         if name in _SPELLED and name in schema.names:
             words = ", ".join(f"'{word}'" for word in _SPELLED[name])
             value = f'COALESCE(TRY_CAST("{name}" AS BIGINT), LIST_POSITION([{words}], CAST("{name}" AS VARCHAR)), 0)'
