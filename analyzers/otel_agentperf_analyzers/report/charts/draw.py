@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any, Final
 
+import msgspec
+
 from otel_agentperf.policies import Tier
 from otel_agentperf_analyzers import curve
 from otel_agentperf_analyzers.database import Database
@@ -78,13 +80,12 @@ def charts(
         benchmark: what it was restricted to.
     """
     slo = database.slo(tiers).to_pylist()
-    loads = database.judged("capacity_curve", tiers).to_pylist() if benchmark is None else []
     made: list[Chart] = []
     for number, each in enumerate(_newest(report.benchmarks)):
         of_benchmark = [row for row in slo if row["benchmark_id"] == each.benchmark_id]
         made += _benchmark(database, each, f"benchmark-{number + 1}", of_benchmark)
     if report.live:
-        made += _live(database, report.live[:MODELS], loads)
+        made += _live(database, report.live[:MODELS], _loads(report))
     made += _times(explanation)
     made += tasks(report.work)
     return tuple(made)
@@ -193,6 +194,16 @@ def _live(database: Database, models: Sequence[Figures], loads: list[dict[str, A
 def _sample(loads: int) -> int:
     """Single turns that are drawn for each of so many loads."""
     return max(10, min(SAMPLE, 6 * SAMPLE // max(loads, 1)))
+
+
+def _loads(report: Report) -> list[dict[str, Any]]:
+    """Loads of live traffic, as relation `capacity_curve` has them."""
+    rows = []
+    for capacity in report.live_capacity:
+        policy, _, version = capacity.policy.rpartition("@")
+        tier = {"policy": policy, "version": version, "tier": capacity.tier, "model": capacity.model}
+        rows += [{**msgspec.to_builtins(load), **tier} for load in capacity.curve]
+    return rows
 
 
 def _metrics(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -284,7 +284,9 @@ def work(report: Report) -> Table | None:
         Column("ended per h", _named("ended_per_hour"), digits),
         Column("tokens", _named("tokens"), amount),
         Column("tokens per success", _named("tokens_per_completed_task"), amount_of_float),
+        Column("wasted tokens", lambda row: row.wasted_tokens or None, amount),
         Column("cost", _named("cost"), digits),
+        Column("wasted cost", lambda row: row.wasted_cost or None, digits),
         Column("cost per task", _named("cost_per_task"), digits),
         Column("cost per success", _named("cost_per_completed_task"), digits),
     ]
