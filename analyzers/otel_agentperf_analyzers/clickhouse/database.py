@@ -63,6 +63,7 @@ class ClickHouseDatabase(Database):
             period = Period(unix_ns(since), unix_ns(until))
             self._spans = self._counted(SpanTable(source.table, period, source.service, self._is_typed))
             prefix = f"agentperf_{uuid.uuid4().hex[:12]}"
+            self._columns: dict[str, list[str]] = {}
             self._planner = Planner(lambda names: self._spans.select(names), self._names, prefix)
         except BaseException:
             self.close()
@@ -141,7 +142,10 @@ class ClickHouseDatabase(Database):
         self._client.run(f"DROP TEMPORARY TABLE IF EXISTS `{table}`", "")
 
     def _names(self, relation: str) -> list[str]:
-        return [name for name, *_ in self._connection.execute(f'DESCRIBE "{relation}"').fetchall()]
+        if relation not in self._columns:
+            described = self._connection.execute(f'DESCRIBE "{relation}"').fetchall()
+            self._columns[relation] = [name for name, *_ in described]
+        return self._columns[relation]
 
     def _given(self, table: str) -> Given:
         columns = {name: parse(kind) for name, kind, *_ in self._connection.execute(f'DESCRIBE "{table}"').fetchall()}

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from sqlglot import exp
@@ -291,4 +291,9 @@ def _has_star(query: exp.Query) -> bool:
 
 def _names(text: str, column: str) -> bool:
     """Whether SQL names a column, or something of that name."""
-    return f'"{column}"' in text if "." in column else re.search(rf"\b{re.escape(column)}\b", text) is not None
+    return f'"{column}"' in text if "." in column else column in _words(text)
+
+
+@lru_cache(512)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text))
