@@ -48,9 +48,9 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def store(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traffic of two agents, and a benchmark of two levels."""
-    place = tmp_path_factory.mktemp("seed") / "store"
+def live(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the traffic of two agents."""
+    place = tmp_path_factory.mktemp("live") / "store"
     with proxy_in_front(f"http://{endpoint}", place, capture="content") as url:
         for name in AGENTS:
             messages: list[dict[str, object]] = [{"role": "user", "content": f"{name}: why does the build fail?"}]
@@ -61,6 +61,14 @@ def store(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
                     headers={"x-agentperf-trajectory-id": name},
                 ).json()
                 messages += [answer["choices"][0]["message"], {"role": "user", "content": "go on"}]
+    return place
+
+
+@pytest.fixture(scope="session")
+def benchmark(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a benchmark of two levels."""
+    place = tmp_path_factory.mktemp("benchmark") / "store"
+    with proxy_in_front(f"http://{endpoint}", place) as url:
         settings = replay.ReplaySettings(
             endpoint=url, model="simulated", levels=(1, 2), seconds=None, trajectories=2, warmup_s=0.0,
             tool_delays=replay.ToolDelays(fixed_s=0.01),
@@ -71,9 +79,9 @@ def store(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def backends(store: Path) -> Iterator[dict[str, str]]:
-    """Small servers that answer as trace backends do with what the store holds, and a collector that takes all."""
-    spans = shapes.spans_of("".join(map(lines_of, sorted(store.glob("spans-*")))))
+def backends(benchmark: Path) -> Iterator[dict[str, str]]:
+    """Small servers that answer as trace backends do with the spans of a store, and a collector that takes all."""
+    spans = shapes.spans_of("".join(map(lines_of, sorted(benchmark.glob("spans-*")))))
     answers = {
         "16686": shapes.jaeger_v3(spans),
         "3200": shapes.tempo(spans),
@@ -104,14 +112,16 @@ def lines_of(segment: Path) -> str:
 
 
 @pytest.fixture
-def reader(endpoint: str, store: Path, backends: dict[str, str], tmp_path: Path) -> Iterator[documented.Reader]:
+def reader(
+    endpoint: str, live: Path, benchmark: Path, backends: dict[str, str], tmp_path: Path
+) -> Iterator[documented.Reader]:
     """A directory with what the pages take for granted, and servers at the addresses that they name."""
     place = tmp_path / "reader"
     place.mkdir()
-    for name in ("agentperf-store", "before", "after"):
+    for name, store in (("agentperf-store", live), ("before", benchmark), ("after", benchmark)):
         shutil.copytree(store, place / name)
     (place / "traces").mkdir()
-    for segment in store.glob("spans-*"):
+    for segment in benchmark.glob("spans-*"):
         shutil.copy(segment, place / "traces")
     (place / "prices.toml").write_text('currency = "USD"\n[[price]]\nmodels = ["*"]\ninput = 1.0\noutput = 4.0\n')
     (place / "outcomes.csv").write_text("trajectory_id,outcome\nanna,success\nbert,failure\n")
@@ -150,9 +160,15 @@ def reader(endpoint: str, store: Path, backends: dict[str, str], tmp_path: Path)
 
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_run(page: Path, reader: documented.Reader, subtests: pytest.Subtests) -> None:
+def test_the_commands_of_a_page_run(
+    page: Path, reader: documented.Reader, live: Path, subtests: pytest.Subtests
+) -> None:
     for block in TOLD[page]:
         with subtests.test(str(block)):
+            if page.parent.name == "reference":
+                # Its examples are no story: each stands for itself.
+                shutil.rmtree(reader.place / "agentperf-store")
+                shutil.copytree(live, reader.place / "agentperf-store")
             if block.not_run is not None:
                 pytest.skip(f"{block}: {block.not_run}")
             if f":{CLICKHOUSE}" in block.text and clickhouse.found() is None:

@@ -68,6 +68,8 @@ def blocks(page: str, text: str) -> Iterator[Block]:
         reason = told.removeprefix("not run: ") if told.startswith("not run") else None
         if reason is None and elsewhere is not None:
             reason = f"needs {elsewhere}"
+        if reason is None and "s3://" in commands:
+            reason = "needs a bucket"
         exits = int(told.removeprefix("exits ")) if told.startswith("exits") else 0
         yield Block(page, text.count("\n", 0, match.start("fence")) + 1, commands, reason, exits)
 
@@ -82,7 +84,7 @@ class Reader:
     """
 
     def __init__(self, place: Path, addresses: Mapping[str, str], environment: Mapping[str, str]) -> None:
-        self._place = place
+        self.place = place
         self._addresses = addresses
         self._environment = environment
 
@@ -93,7 +95,7 @@ class Reader:
             text = re.sub(named, ours, text)
         done = subprocess.run(
             ["bash", "-c", f"set -euo pipefail\n{text}"],
-            cwd=self._place,
+            cwd=self.place,
             env=dict(self._environment),
             capture_output=True,
             text=True,
@@ -108,6 +110,6 @@ class Reader:
 
     def leave(self) -> None:
         """End what runs in the background."""
-        for file in (self._place / ".background").glob("*.pid"):
+        for file in (self.place / ".background").glob("*.pid"):
             with suppress(ProcessLookupError, ValueError):
                 killpg(int(file.read_text()), signal.SIGKILL)
