@@ -103,6 +103,24 @@ class Agent:
                 break
         return answer
 
+    async def probe(self) -> Failure | None:
+        """One request outside of what is measured, with retries: why the endpoint does not answer it, if so."""
+        benchmark = self._benchmark
+        task = benchmark.deck.card(0)
+        identity = f"{benchmark.settings.benchmark_id}-{self._level.agents}-probe"
+        tags = [*self.tags(task, identity, None), (_TAG["phase"], semconv.PHASE_DRAIN.encode())]
+        body = benchmark.dialect.body(task.turns[0], task.limits[0], None)
+        attempt = 0
+        while True:
+            headers = [*benchmark.headers, *tags, (b"x-request-id", f"{identity}.{attempt}".encode())]
+            answer = await benchmark.transport.exchange(
+                headers, body, benchmark.dialect.reader(), benchmark.settings.request_timeout_s
+            )
+            if answer.failure is None or not answer.failure.retry or attempt >= benchmark.settings.max_retries:
+                return answer.failure
+            await benchmark.clock.sleep(self._retry_wait_s(attempt, answer.failure))
+            attempt += 1
+
     async def wait_until(self, due_ns: int) -> None:
         """Sleep until a time of the benchmark's clock."""
         clock = self._benchmark.clock

@@ -18,7 +18,7 @@ from otel_agentperf.replay.schedule import Deck
 from otel_agentperf.replay.settings import OUTPUT_GUARD_TOKENS, OutputPolicy, ReplaySettings
 from otel_agentperf.replay.tally import Tally
 
-__all__ = ["Benchmark", "Level", "PreparedBranch", "PreparedTask", "output_limit"]
+__all__ = ["GONE", "Benchmark", "Level", "PreparedBranch", "PreparedTask", "output_limit"]
 
 GIVE_UP_TRAJECTORIES: Final = 3
 """A level is given up when its agents have aborted this many trajectories each without one whole answer between. One
@@ -33,6 +33,12 @@ _WRONG_FROM_THE_START: Final = frozenset(
 
 _TOO_MUCH: Final = frozenset(f"http_{status}" for status in RETRYABLE)
 """Failures by which an endpoint says that there are too many agents, where it has served fewer."""
+
+
+GONE: Final = frozenset(
+    ("connect", "connect_timeout", "reset", "timeout", "truncated", "http_500", "http_502", "http_503", "http_504")
+)
+"""Failures by which an endpoint with nothing else to do is gone: not those of one that asks to wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from typing import Final
 from otel_agentperf import semconv
 from otel_agentperf.errors import EndpointError, UsageError
 from otel_agentperf.policies import Tier
-from otel_agentperf.replay.benchmark import Benchmark, Level
+from otel_agentperf.replay.agents import Agent
+from otel_agentperf.replay.benchmark import GONE, Benchmark, Level
 from otel_agentperf.replay.clock import Clock, SystemClock
 from otel_agentperf.replay.exchange import Transport
 from otel_agentperf.replay.levels import LevelRun, cancelled
@@ -161,6 +162,10 @@ class Player:
             await cancelled(watcher)
         if level.fatal is not None and not self._benchmark.answered:
             raise EndpointError(f"the endpoint gave not a single whole answer: {level.fatal.words}")
+        if level.stopped is None and level.tally.failed_in_a_row and not await self._serves(level):
+            # It was not the level that was too much.
+            level.abandoned = None
+            level.end("failing")
         result = run.result()
         result = replace(result, doubt=self._doubt(result))
         if result.stopped is None:
@@ -170,6 +175,13 @@ class Player:
             self._played += 1
         self._results.append(result)
         return result
+
+    async def _serves(self, level: Level) -> bool:
+        """Whether the endpoint still answers, now that it has nothing else to do: a level's first turn, once more."""
+        failure = await Agent(0, self._benchmark, level).probe()
+        if failure is not None:
+            level.tally.error_example = failure.words
+        return failure is None or failure.kind not in GONE
 
     def progress(self) -> Progress:
         """Where the benchmark stands."""

@@ -35,6 +35,8 @@ class Tally:
         self.failures = 0
         """Failures of all phases."""
         self.error_example: str | None = None
+        self.failed_in_a_row = 0
+        """Requests without an answer since the last whole one."""
         self.retries = 0
         self.cut_requests = 0
         self.completed: list[int] = []
@@ -73,12 +75,14 @@ class Tally:
         if answer.failure is not None:
             self._failed(answer.failure, steady)
             return
+        self.failed_in_a_row = 0
         self.aborted_in_a_row = 0
         if steady:
             self._answered(answer, limit)
 
     def _failed(self, failure: Failure, steady: bool) -> None:
         self.failures += 1
+        self.failed_in_a_row += 1
         self.error_example = failure.words
         if steady:
             self.errors[failure.kind] += 1

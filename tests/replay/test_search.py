@@ -239,6 +239,51 @@ async def test_a_lost_level_is_left_early_and_counts_as_missed(endpoint: Any, ma
         assert level.verdicts[tier.label].passed is False
 
 
+async def test_an_endpoint_that_is_gone_is_no_verdict(endpoint: Any, make: Any, impatient: Any) -> None:
+    """A gateway before a dead server says 502, and so may one that is overloaded: without load they differ."""
+
+    async def gone(request: Any) -> Any:
+        if int(request.tag("level")) >= 4:
+            return make.reply(status=502, chunks=[b"cannot connect"])
+        return make.answer()
+
+    endpoint.script = gone
+    judged: list[int] = []
+    result = await play(
+        make.recording(),
+        make.settings(endpoint, tool_delays=NOW, max_retries=0, max_lateness_s=1e9, max_cpu_share=1e9),
+        plan=Search([TIER.label], most=50),
+        tiers=[TIER],
+        judge=capacity_judge(50, judged),
+        clock=impatient,
+    )
+    assert (result.stopped, judged) == ("failing", [2])
+    assert "cannot connect" in (result.levels[-1].error_example or "")
+    (outcome,) = result.outcomes
+    assert (outcome.last_pass, outcome.first_fail, outcome.finished) == (2, None, False)
+    assert endpoint.requests[-1].tag("trajectory-id") == "b1-4-probe"
+    assert endpoint.requests[-1].tag("phase") == "drain"
+
+
+async def test_an_endpoint_that_only_load_makes_fail_is_judged(endpoint: Any, make: Any, impatient: Any) -> None:
+    async def overloaded(request: Any) -> Any:
+        if int(request.tag("level")) >= 4 and not request.tag("trajectory-id").endswith("probe"):
+            return make.reply(status=503, chunks=[b"too many"])
+        return make.answer()
+
+    endpoint.script = overloaded
+    result = await play(
+        make.recording(),
+        make.settings(endpoint, tool_delays=NOW, max_retries=0, max_lateness_s=1e9, max_cpu_share=1e9),
+        plan=Search([TIER.label], most=50),
+        tiers=[TIER],
+        judge=lambda level: {TIER.label: Verdict(passed=True)},
+        clock=impatient,
+    )
+    assert result.stopped is None
+    assert (result.outcomes[0].max_agents, result.outcomes[0].first_fail) == (3, 4)
+
+
 async def test_the_search_goes_on_below_a_level_that_is_turned_away(endpoint: Any, make: Any, impatient: Any) -> None:
     async def storm(request: Any) -> Any:
         if int(request.tag("level")) >= 4:
