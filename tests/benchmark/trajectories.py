@@ -3,7 +3,8 @@
 Links: the captures of `tests/data/captures`, mixed and interleaved in time several times over, as the agents sent them,
 with their headers removed, and with nothing left that names anybody. Memory: bytes of a live trajectory, at 100,000 of
 them. Time: reading and placing the requests of a growing trajectory, against one typed decode of the same bodies.
-`--captures`, `--memory`, `--time` do only that.
+`--captures`, `--fleet`, `--memory`, `--time` do only that. `--fleet`: the captures through four proxies, call by call
+in turn, put together by relation `stitch`; one proxy is replaced in the middle.
 """
 
 import argparse
@@ -11,7 +12,8 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -24,7 +26,10 @@ from otel_agentperf_proxy.trajectory import Linker
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 import captures
-from captures import AUXILIARY, EDGE, LINK, Capture, Score
+from captures import AUXILIARY, EDGE, LINK, Capture, Replayed, Score
+from fleet import stitched
+
+from otel_agentperf_analyzers import open_source
 
 SEEDS = range(5)
 
@@ -37,13 +42,26 @@ MODES: dict[str, Callable[[], list[Capture]]] = {
 SECOND = 10**9
 
 
-def links() -> None:
+def through_one(made: Sequence[Capture], seed: int) -> Replayed:
+    """What one proxy makes of the captures."""
+    return captures.play(captures.interleaved(made, seed))
+
+
+def through_four(made: Sequence[Capture], seed: int) -> Replayed:
+    """What the relations make of the spans of four."""
+    with tempfile.TemporaryDirectory() as stores:
+        calls = captures.play_fleet(captures.interleaved(made, seed), Path(stores), replace_at=0.5)
+        with open_source(f"{stores}/*/spans-*") as database:
+            return stitched(database, calls)
+
+
+def links(play: Callable[[Sequence[Capture], int], Replayed]) -> None:
     """Precision and recall by agent and rule."""
     for mode, made in MODES.items():
         by_agent: dict[tuple[str, str], Score] = {}
         by_rule: dict[tuple[str, str], Score] = {}
         for seed in SEEDS:
-            scores = captures.score(captures.play(captures.interleaved(made(), seed)))
+            scores = captures.score(play(made(), seed))
             for total, part in ((by_agent, scores.by_agent), (by_rule, scores.by_rule)):
                 for key, score in part.items():
                     now = total.setdefault(key, Score())
@@ -225,6 +243,7 @@ def time() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captures", action="store_true")
+    parser.add_argument("--fleet", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--memory-of", choices=("header", "inferred"), help=argparse.SUPPRESS)
@@ -233,10 +252,13 @@ def main() -> None:
     if options.memory_of:
         memory_of(options.memory_of, options.trajectories)
         return
-    all_of_it = not (options.captures or options.memory or options.time)
+    all_of_it = not (options.captures or options.fleet or options.memory or options.time)
     began = perf_counter()
     if options.captures or all_of_it:
-        links()
+        links(through_one)
+    if options.fleet or all_of_it:
+        print("\nthrough four proxies")
+        links(through_four)
     if options.memory or all_of_it:
         memory(options.trajectories)
     if options.time or all_of_it:
