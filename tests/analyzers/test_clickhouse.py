@@ -261,6 +261,22 @@ def test_sql_that_cannot_be_run_there_is_told(both: tuple[Database, Database], s
     assert "\n" not in str(caught.value)
 
 
+def test_a_query_of_ours_without_an_equal_there_runs_over_relations_from_there(both: tuple[Database, Database]) -> None:
+    ours, wanted = both
+    sql = """
+        SELECT request_model, QUANTILE_CONT(ttft_s, [0.25, 0.5]) AS quarters,
+            ARG_MIN({'turn': turn_index, 'ttft_s': ttft_s}, hash(trajectory_id, turn_index), 2) AS sample
+        FROM turns WHERE kind = $kind AND ttft_s > 0 GROUP BY request_model
+    """
+    found, expected = (each.fetch(sql, {"kind": "turn"}) for each in both)
+    assert found.schema.equals(expected.schema)
+    assert expected.num_rows > 3
+    assert differences(found.to_pylist(), expected.to_pylist()) == []
+    with pytest.raises(UsageError, match="needs a number"):
+        ours.query(sql.replace("$kind", "'turn'"))
+    assert wanted.query(sql.replace("$kind", "'turn'")).num_rows == expected.num_rows
+
+
 def test_attributes_of_type_json_are_read_here(run: Callable[[str], str], table: str) -> None:
     run(
         "CREATE TABLE otel.json_traces ENGINE = MergeTree ORDER BY Timestamp AS "

@@ -4,22 +4,25 @@ An empty database of this side stands beside it. It checks what a user writes, w
 that every other source has, and holds what is given beside the spans.
 """
 
+import re
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
+import duckdb
 import pyarrow as pa
 
 from otel_agentperf.errors import SourceError
+from otel_agentperf_analyzers import catalog, selecting
 from otel_agentperf_analyzers.clickhouse import literal
 from otel_agentperf_analyzers.clickhouse.arrow import as_schema
 from otel_agentperf_analyzers.clickhouse.client import Refused, opened
 from otel_agentperf_analyzers.clickhouse.cost import Cost, Estimate
 from otel_agentperf_analyzers.clickhouse.kinds import parse
 from otel_agentperf_analyzers.clickhouse.plan import Given, Planner, Statement, beside
-from otel_agentperf_analyzers.clickhouse.scopes import describes
+from otel_agentperf_analyzers.clickhouse.scopes import Untranslatable, describes
 from otel_agentperf_analyzers.clickhouse.spans import SpanTable
 from otel_agentperf_analyzers.database import Database, unix_ns
 from otel_agentperf_analyzers.inputs import Inputs
@@ -56,6 +59,7 @@ class ClickHouseDatabase(Database):
         inputs: Inputs = Inputs(),
     ) -> None:
         super().__init__(_Nothing(source.name), inputs=inputs)
+        self._is_strict = False
         self._open = ExitStack()
         try:
             self._client = self._open.enter_context(opened(source.address))
@@ -88,6 +92,37 @@ class ClickHouseDatabase(Database):
         if describes(sql):
             # Relations are the same here.
             return empty
+        try:
+            return as_schema(self._there(sql, parameters), empty.schema)
+        except Untranslatable:
+            if self._is_strict:
+                raise
+            return self._here(sql, parameters)
+
+    def query(self, sql: str) -> pa.Table:
+        """Run one SELECT over the documented relations on the server.
+
+        Raises:
+            UsageError: it is not a SELECT, is wrong, or is not known to mean the same there.
+        """
+        with self._strict():
+            return super().query(sql)
+
+    def relation(self, name: str, **given: Any) -> pa.Table:
+        """A documented relation, as `Database.relation` gives it."""
+        with self._strict():
+            return super().relation(name, **given)
+
+    @contextmanager
+    def _strict(self) -> Iterator[None]:
+        """What a user writes is run on the server or refused: it may mean any number of rows."""
+        self._is_strict = True
+        try:
+            yield
+        finally:
+            self._is_strict = False
+
+    def _there(self, sql: str, parameters: dict[str, Any] | None) -> pa.Table:
         given = {table: self._given(table) for table in beside()}
         for statement in self._planner.statements(sql, parameters, given):
             if statement.table is not None:
@@ -96,7 +131,22 @@ class ClickHouseDatabase(Database):
                 rows = self._client.table(statement.select, statement.what)
             for table in statement.outdated:
                 self._drop(table)
-        return as_schema(rows, empty.schema)
+        return rows
+
+    def _here(self, sql: str, parameters: dict[str, Any] | None) -> pa.Table:
+        """Run a query of ours that the server has no equal for over the columns that it names of relations from there."""
+        words = set(re.findall(r"\w+", sql))
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(catalog.macros())
+            for table in words.intersection(beside()):
+                connection.register(table, self._connection.sql(f'FROM "{table}"').to_arrow_table())
+            for relation in words.intersection(each.name for each in catalog.all_relations()):
+                columns = [f'"{column}"' for column in self._names(relation) if column in words]
+                connection.register(
+                    relation, self.fetch(f'SELECT {", ".join(columns) or "1 AS one"} FROM "{relation}"')
+                )
+            return selecting.fetch(connection, sql, parameters)
 
     def close(self) -> None:
         """Let go of the session and of its tables."""
