@@ -13,6 +13,7 @@ __all__ = [
     "CONFIDENCE",
     "Floats",
     "Integers",
+    "Weights",
     "draws",
     "interval",
     "percentile",
@@ -26,6 +27,8 @@ CONFIDENCE: Final = 0.95
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Weights = NDArray[np.int16]
+"""How often each cluster was drawn, a row for each resample; small numbers, and very many."""
 
 _SEED: Final = 20260701
 _MOST: Final = 1000
@@ -39,10 +42,14 @@ def resamples_for(turns: int) -> int:
     return max(_FEWEST, min(_MOST, _WORK // max(turns, 1)))
 
 
-def draws(clusters: int, resamples: int, stream: int = 0) -> Integers:
+def draws(clusters: int, resamples: int, stream: int = 0) -> Weights:
     """Weights, resamples x clusters; the same for the same numbers, independent of those of another stream."""
     chance = np.random.default_rng((_SEED, clusters, stream))
-    return chance.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+    shares = np.full(clusters, 1 / clusters)
+    found = np.empty((resamples, clusters), np.int16)
+    for drawn in found:
+        drawn[:] = chance.multinomial(clusters, shares)
+    return found
 
 
 def percentile(values: Floats, share: float) -> float:
@@ -50,7 +57,7 @@ def percentile(values: Floats, share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else float("nan")
 
 
-def percentiles(values: Floats, cluster: Integers, weights: Integers, share: float) -> Floats:
+def percentiles(values: Floats, cluster: Integers, weights: Weights, share: float) -> Floats:
     """The percentile of each resample; NaN where none of its clusters has a value.
 
     Args:
@@ -72,11 +79,11 @@ def percentiles(values: Floats, cluster: Integers, weights: Integers, share: flo
     return found
 
 
-def ratios(numerator: Floats, denominator: Floats, weights: Integers) -> Floats:
+def ratios(numerator: Floats, denominator: Floats, weights: Weights) -> Floats:
     """The ratio of two sums over clusters of each resample; NaN where the denominator is 0."""
-    below = weights @ denominator
+    above, below = (np.array([drawn @ sums for drawn in weights]) for sums in (numerator, denominator))
     found = np.full(len(weights), np.nan)
-    np.divide(weights @ numerator, below, out=found, where=below != 0)
+    np.divide(above, below, out=found, where=below != 0)
     return found
 
 

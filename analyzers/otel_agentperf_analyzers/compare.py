@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from otel_agentperf.errors import UsageError
 from otel_agentperf_analyzers import bootstrap
-from otel_agentperf_analyzers.bootstrap import Floats, Integers
+from otel_agentperf_analyzers.bootstrap import Floats, Integers, Weights
 from otel_agentperf_analyzers.database import Database
 
 __all__ = ["DIFFERENCES", "compare", "regressions"]
@@ -198,7 +198,7 @@ def _rows(sides: Sequence[dict[str, pa.Table]], level: int | None, threshold: fl
     return rows
 
 
-def _drawn(sides: Sequence[dict[str, pa.Table]]) -> tuple[list[dict[str, Integers]], list[Integers], bool]:
+def _drawn(sides: Sequence[dict[str, pa.Table]]) -> tuple[list[dict[str, Integers]], list[Weights], bool]:
     """Each row's cluster (-1: it does not count), the weights of each side's clusters, and whether these are pairs."""
     resamples = bootstrap.resamples_for(sum(side["turns"].num_rows for side in sides))
     tasks = [set(side["trajectories"].column("task_id").to_pylist()) - {None} for side in sides]
@@ -222,7 +222,7 @@ def _numbered(side: dict[str, pa.Table], column: str, names: Sequence[str]) -> d
     }
 
 
-def _measured(figure: _Figure, table: pa.Table, cluster: Integers, weights: Integers) -> tuple[float, Floats]:
+def _measured(figure: _Figure, table: pa.Table, cluster: Integers, weights: Weights) -> tuple[float, Floats]:
     """The figure, and that of each resample; NaN where it is not defined."""
     above = _floats(table, figure.column)
     counts = cluster >= 0

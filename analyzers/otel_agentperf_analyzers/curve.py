@@ -1,10 +1,11 @@
 """The capacity curve of live traffic: figures by the number of agents at work, with intervals over trajectories."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import duckdb
 import numpy as np
@@ -13,11 +14,11 @@ import pyarrow.compute as pc
 
 from otel_agentperf.policies import METRICS
 from otel_agentperf_analyzers import bootstrap
-from otel_agentperf_analyzers.bootstrap import Floats, Integers
+from otel_agentperf_analyzers.bootstrap import Floats, Integers, Weights
 from otel_agentperf_analyzers.sources.base import remove
 from otel_agentperf_analyzers.sources.build import sql_text
 
-__all__ = ["bins", "create", "empty", "load", "save"]
+__all__ = ["bins", "create", "empty", "load", "needed", "save"]
 
 FEWEST_TRAJECTORIES: Final = 10
 """A bin of fewer is not judged, whatever the policy asks for: resampling so few says nothing."""
@@ -41,15 +42,38 @@ def empty(connection: duckdb.DuckDBPyConnection) -> None:
     _fill(connection, [])
 
 
+def needed(tiers: pa.Table) -> str:
+    """SELECT of the loads that these tiers are judged by, relation `applied_tiers`."""
+    metrics = {target["metric"] for targets in tiers.column("targets").to_pylist() for target in targets}
+    return f"SELECT {', '.join((*_ALWAYS, *sorted(_COLUMNS[metric] for metric in metrics)))} FROM turn_loads"
+
+
 def create(connection: duckdb.DuckDBPyConnection, loads: pa.Table, tiers: pa.Table) -> None:
     """Fill it.
 
     Args:
-        loads: relation `turn_loads`.
+        loads: relation `turn_loads`, of its columns those that are `needed`.
         tiers: relation `applied_tiers`.
     """
-    known: _Known = {}
-    _fill(connection, [row for tier in tiers.to_pylist() for row in _of_tier(tier, loads, known)])
+    at = loads.column_names.index("trajectory_id")
+    loads = loads.set_column(at, "trajectory_id", loads.column(at).dictionary_encode())
+    of_models: dict[str | None, list[dict[str, Any]]] = {}
+    for tier in tiers.to_pylist():
+        of_models.setdefault(tier["model"], []).append(tier)
+    _fill(connection, [row for model, group in of_models.items() for row in _of_model(model, loads, group)])
+
+
+_ALWAYS: Final = (
+    "model",
+    "trajectory_id",
+    "agents",
+    "attempt_count",
+    "failed_attempt_count",
+    "is_failure",
+    "is_estimated",
+    "has_tool_calls",
+)
+"""Columns of `turn_loads` that every tier needs."""
 
 
 def load(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
@@ -88,71 +112,91 @@ def bins(highest: int) -> Iterator[tuple[int, int]]:
         low = high + 1
 
 
-_Known = dict[tuple[Any, ...], tuple[float, tuple[float, float] | None]]
-"""Figures and intervals by what they are of: tiers of a policy mostly ask for the same percentiles."""
+@dataclass(slots=True)
+class _Bin:
+    """Turns of one model that met a load of one bin, resampled once for all tiers."""
+
+    low: int
+    high: int
+    turns: pa.Table
+    cluster: Integers
+    """The trajectory of each turn, as a column of `weights`."""
+    weights: Weights
+    _known: dict[tuple[Any, ...], tuple[float, tuple[float, float] | None]] = field(default_factory=dict)
+    """Figures and intervals by what they are of: tiers of a policy mostly ask for the same percentiles."""
+
+    @classmethod
+    def of(cls, low: int, high: int, turns: pa.Table) -> Self:
+        """Resample the trajectories of turns."""
+        encoded = turns.column("trajectory_id").unify_dictionaries().combine_chunks()
+        # In the order of their names, so that the same data gives the same interval in whichever order it comes.
+        indices = encoded.indices.to_numpy()
+        there = np.unique(indices)
+        names = encoded.dictionary.take(pa.array(there))
+        position = np.zeros(len(encoded.dictionary), np.int64)
+        position[there] = pc.rank(names, tiebreaker="dense").to_numpy().astype(np.int64) - 1
+        weights = bootstrap.draws(len(there), bootstrap.resamples_for(turns.num_rows))
+        return cls(low, high, turns.drop_columns("trajectory_id"), position[indices], weights)
+
+    def judged(self, tiers: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """A row for each tier."""
+        trajectories = self.weights.shape[1]
+        failed, attempts = (_floats(self.turns, name) for name in ("failed_attempt_count", "attempt_count"))
+        sums = [np.bincount(self.cluster, values, trajectories).astype(np.float64) for values in (failed, attempts)]
+        errors = bootstrap.interval(bootstrap.ratios(sums[0], sums[1], self.weights)) or (np.nan, np.nan)
+        told = {
+            "agents_low": self.low,
+            "agents_high": self.high,
+            "agents_mean": float(_floats(self.turns, "agents").mean()),
+            "turns": self.turns.num_rows,
+            "failed_turns": int(_floats(self.turns, "is_failure").sum()),
+            "trajectories": trajectories,
+            "error_rate": float(failed.sum() / attempts.sum()),
+            "error_rate_low": None if np.isnan(errors[0]) else errors[0],
+            "error_rate_high": None if np.isnan(errors[1]) else errors[1],
+        }
+        for tier in tiers:
+            targets = [self._target(target, tier) for target in tier["targets"]]
+            allowed = {"bound": "max", "wanted": tier["max_error_rate"], "low": errors[0], "high": errors[1]}
+            verdicts = [_verdict(target) for target in (*targets, allowed)]
+            yield {
+                **{name: tier[name] for name in ("policy", "version", "tier", "model", "max_error_rate")},
+                **told,
+                "targets": targets,
+                "verdict": _of_all(verdicts, trajectories >= max(FEWEST_TRAJECTORIES, tier["min_trajectories"])),
+            }
+
+    def _target(self, target: dict[str, Any], tier: dict[str, Any]) -> dict[str, Any]:
+        rules = (tier["skip_tool_call_turns"], tier["use_estimated_tokens"])
+        key = (target["metric"], target["percentile"], *rules)
+        if key not in self._known:
+            self._known[key] = self._measured(target, tier)
+        return _target(target, *self._known[key])
+
+    def _measured(self, target: dict[str, Any], tier: dict[str, Any]) -> tuple[float, tuple[float, float] | None]:
+        """The figure that a target bounds, and its interval."""
+        metric = target["metric"]
+        values = _floats(self.turns, _COLUMNS[metric])
+        counts = ~np.isnan(values) & (_floats(self.turns, "is_failure") == 0)
+        if metric in _DECODE_METRICS and tier["skip_tool_call_turns"]:
+            counts &= _floats(self.turns, "has_tool_calls") == 0
+        if metric in _TOKEN_METRICS and not tier["use_estimated_tokens"]:
+            counts &= _floats(self.turns, "is_estimated") == 0
+        share = target["percentile"] / 100
+        resampled = bootstrap.percentiles(values[counts], self.cluster[counts], self.weights, share)
+        return bootstrap.percentile(values[counts], share), bootstrap.interval(resampled)
 
 
-def _of_tier(tier: dict[str, Any], loads: pa.Table, known: _Known) -> Iterator[dict[str, Any]]:
+def _of_model(model: str | None, loads: pa.Table, tiers: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     column = loads.column("model")
-    of_model = loads.filter(pc.is_null(column) if tier["model"] is None else pc.equal(column, tier["model"]))
+    of_model = loads.filter(pc.is_null(column) if model is None else pc.equal(column, model))
     if not of_model.num_rows:
         return
     agents = np.maximum(np.rint(of_model.column("agents").to_numpy()), 1)
     for low, high in bins(int(agents.max())):
         inside = (agents >= low) & (agents <= high)
         if inside.any():
-            yield _bin(tier, low, high, of_model.filter(pa.array(inside)), known)
-
-
-def _bin(tier: dict[str, Any], low: int, high: int, turns: pa.Table, known: _Known) -> dict[str, Any]:
-    encoded = turns.column("trajectory_id").combine_chunks().dictionary_encode()
-    # In the order of their names, so that the same data gives the same interval in whichever order it comes.
-    position = pc.rank(encoded.dictionary, tiebreaker="dense").to_numpy().astype(np.int64) - 1
-    cluster = position[encoded.indices.to_numpy()]
-    trajectories = len(encoded.dictionary)
-    weights = bootstrap.draws(trajectories, bootstrap.resamples_for(turns.num_rows))
-    failed, attempts = (_floats(turns, name) for name in ("failed_attempt_count", "attempt_count"))
-    sums = [np.bincount(cluster, values, trajectories).astype(np.float64) for values in (failed, attempts)]
-    errors = bootstrap.interval(bootstrap.ratios(sums[0], sums[1], weights)) or (np.nan, np.nan)
-    targets = []
-    for target in tier["targets"]:
-        rules = (tier["skip_tool_call_turns"], tier["use_estimated_tokens"])
-        key = (tier["model"], low, target["metric"], target["percentile"], *rules)
-        if key not in known:
-            known[key] = _measured(target, tier, turns, cluster, weights)
-        targets.append(_target(target, *known[key]))
-    verdicts = [_verdict(target) for target in targets]
-    verdicts.append(_verdict({"bound": "max", "wanted": tier["max_error_rate"], "low": errors[0], "high": errors[1]}))
-    return {
-        **{name: tier[name] for name in ("policy", "version", "tier", "model", "max_error_rate")},
-        "agents_low": low,
-        "agents_high": high,
-        "agents_mean": float(_floats(turns, "agents").mean()),
-        "turns": turns.num_rows,
-        "failed_turns": int(_floats(turns, "is_failure").sum()),
-        "trajectories": trajectories,
-        "targets": targets,
-        "error_rate": float(failed.sum() / attempts.sum()),
-        "error_rate_low": None if np.isnan(errors[0]) else errors[0],
-        "error_rate_high": None if np.isnan(errors[1]) else errors[1],
-        "verdict": _of_all(verdicts, trajectories >= max(FEWEST_TRAJECTORIES, tier["min_trajectories"])),
-    }
-
-
-def _measured(
-    target: dict[str, Any], tier: dict[str, Any], turns: pa.Table, cluster: Integers, weights: Integers
-) -> tuple[float, tuple[float, float] | None]:
-    """The figure that a target bounds, and its interval."""
-    metric = target["metric"]
-    values = _floats(turns, _COLUMNS[metric])
-    counts = ~np.isnan(values) & (_floats(turns, "is_failure") == 0)
-    if metric in _DECODE_METRICS and tier["skip_tool_call_turns"]:
-        counts &= _floats(turns, "has_tool_calls") == 0
-    if metric in _TOKEN_METRICS and not tier["use_estimated_tokens"]:
-        counts &= _floats(turns, "is_estimated") == 0
-    share = target["percentile"] / 100
-    resampled = bootstrap.percentiles(values[counts], cluster[counts], weights, share)
-    return bootstrap.percentile(values[counts], share), bootstrap.interval(resampled)
+            yield from _Bin.of(low, high, of_model.filter(pa.array(inside))).judged(tiers)
 
 
 def _target(target: dict[str, Any], found: float, ends: tuple[float, float] | None) -> dict[str, Any]:

@@ -221,7 +221,8 @@ class Database:
             return
         path = self._relations.place("curve_rows", ("turn_loads", "applied_tiers"))
         if path is None or not curve.load(self._connection, path):
-            curve.create(self._connection, self.fetch("FROM turn_loads"), self.fetch("FROM applied_tiers"))
+            judged_by = self.fetch("FROM applied_tiers")
+            curve.create(self._connection, self.fetch(curve.needed(judged_by)), judged_by)
             if path is not None:
                 curve.save(self._connection, path)
         self._curve_of = tiers
@@ -321,7 +322,7 @@ class Database:
                 growth = Growth(connection, self._kept, self._scratch, rest, self._has_doubles)
             connection.execute("SET preserve_insertion_order = false")
         self._shut(intake)
-        return Relations(connection, directory, growth)
+        return Relations(connection, directory, growth, spans=intake.spans)
 
     def _shut(self, intake: Intake) -> None:
         """From here on only the files of this source, and our own, can be reached."""

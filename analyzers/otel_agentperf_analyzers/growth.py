@@ -6,7 +6,8 @@ A state is what a store held when it was read: which files of spans, and lines t
 
     state.json                   its files of spans, with how many each holds
     rest.parquet                 spans that were in no file
-    NAME.parquet                 a relation, whole; NAME says what it is made by (`relations.py`)
+    NAME.parquet                 a relation, whole; NAME says what it is made by (`relations.py`). Of very many spans
+                                 a directory of files, each of some of the trajectories
     NAME.since-<key>.parquet     its rows of the trajectories that changed since an earlier state; all others are there
     touched.since-<key>.parquet  these trajectories
 
@@ -204,8 +205,8 @@ class Growth:
 
 
 def files(paths: Sequence[Path], options: str = "") -> str:
-    """Parquet files as a table in SQL."""
-    listed = ", ".join(sql_text(str(path)) for path in paths)
+    """Parquet files, or directories of these, as a table in SQL."""
+    listed = ", ".join(sql_text(str(path / "*.parquet" if path.is_dir() else path)) for path in paths)
     return f"read_parquet([{listed}]{options and ', ' + options})"
 
 
@@ -248,23 +249,41 @@ def stacked(layers: Sequence[Layer]) -> str:
 def restricted(relation: catalog.Relation, known: Mapping[str, catalog.Relation], touched: Touched) -> str:
     """The query of a relation, for the trajectories that changed: what it reads are the tables of these trajectories,
     and over their spans the views between."""
-    parts: dict[str, str] = {}
+    only = "SEMI JOIN touched_now USING (trajectory_id)"
+    parts = {"raw_spans": f"FROM {files([touched.spans])}"} | _inlined(relation, known, only)
+    parts = {"touched_now": f"FROM {files([touched.trajectories])}"} | parts
+    return f"{_with(parts)} FROM ({relation.query}) {only}"
+
+
+def part(relation: catalog.Relation, known: Mapping[str, catalog.Relation], number: int, parts: int) -> str:
+    """The query of a relation, for one of as many parts of all trajectories."""
+    only = f"WHERE hash(trajectory_id) % {parts} = {number}"
+    inlined = _inlined(relation, known, only)
+    if "spans" in inlined:
+        inlined["spans"] = f"FROM ({inlined['spans']}) {only}"
+    return f"{_with(inlined)} FROM ({relation.query}) {only}"
+
+
+def _inlined(relation: catalog.Relation, known: Mapping[str, catalog.Relation], only: str) -> dict[str, str]:
+    """Queries of what a relation reads of trajectories, in order: of tables some rows, of views their queries."""
+    found: dict[str, str] = {}
 
     def add(name: str) -> None:
-        if name in parts:
+        if name in found or name not in known or not known[name].is_by_trajectory:
             return
-        if name == "raw_spans":
-            parts[name] = f"FROM {files([touched.spans])}"
-        elif name in known and known[name].is_by_trajectory:
-            if known[name].is_table:
-                parts[name] = f'FROM main."{name}" SEMI JOIN touched_now USING (trajectory_id)'
-                return
-            for each in known[name].reads:
-                add(each)
-            parts[name] = known[name].query
+        if known[name].is_table:
+            found[name] = f'FROM main."{name}" {only}'
+            return
+        for each in known[name].reads:
+            add(each)
+        found[name] = known[name].query
 
     for name in relation.reads:
         add(name)
-    beginnings = [f"touched_now AS MATERIALIZED (FROM {files([touched.trajectories])})"]
-    beginnings += [f'"{name}" AS NOT MATERIALIZED ({query})' for name, query in parts.items()]
-    return f"WITH {', '.join(beginnings)} FROM ({relation.query}) SEMI JOIN touched_now USING (trajectory_id)"
+    return found
+
+
+def _with(parts: Mapping[str, str]) -> str:
+    """These as common table expressions."""
+    listed = ", ".join(f'"{name}" AS NOT MATERIALIZED ({query})' for name, query in parts.items())
+    return f"WITH {listed}" if parts else ""

@@ -18,13 +18,16 @@ import xxhash
 
 from otel_agentperf_analyzers import catalog
 from otel_agentperf_analyzers.catalog import Relation
-from otel_agentperf_analyzers.growth import Growth, Layer, restricted, stacked
+from otel_agentperf_analyzers.growth import Growth, Layer, part, restricted, stacked
 from otel_agentperf_analyzers.sources.base import remove
 from otel_agentperf_analyzers.sources.build import sql_text
 from otel_agentperf_analyzers.sources.cache import SINCE
 
 MANY_SPANS: Final = 20_000
 """From so many on, relations are files."""
+
+SPANS_OF_PART: Final = 2_500_000
+"""Of more spans, relations that are made by trajectory are made in parts of about so many."""
 
 _SPANS: Final = frozenset(("raw_spans",))
 """What staging reads; what only renames it is not worth a file."""
@@ -44,14 +47,21 @@ class Relations:
     Args:
         directory: where files of relations go, and may be found; None to hold all in memory.
         growth: what is known of earlier states of the same source.
+        spans: how many there are.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, directory: Path | None, growth: Growth | None = None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        directory: Path | None,
+        growth: Growth | None = None,
+        *,
+        spans: int = 0,
     ) -> None:
         self._connection = connection
         self._directory = directory
         self._growth = growth
+        self._parts = -(-spans // SPANS_OF_PART)
         self._all = {relation.name: relation for relation in catalog.all_relations()}
         self._macros = catalog.macros()
         self._words = {relation.name: frozenset(_words(relation.query)) for relation in self._all.values()}
@@ -140,7 +150,10 @@ class Relations:
                 layers = self._growth.layers(name) or self._grown(relation, digests)
             if layers is None:
                 self._make_inputs(relation, digests)
-                self._write(relation.query, path)
+                if self._parts > 1 and self._is_parted(relation):
+                    self._write_parts(relation, path)
+                else:
+                    self._write(relation.query, path)
                 layers = [Layer(path)]
             self._define(relation.name, "VIEW", stacked(layers))
         except (duckdb.IOException, duckdb.InvalidInputException, OSError):
@@ -183,6 +196,22 @@ class Relations:
         try:
             options = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
             self._connection.execute(f"COPY ({query}) TO {sql_text(str(partial))} ({options})")
+            partial.rename(path)
+        finally:
+            remove(partial)
+
+    def _is_parted(self, relation: Relation) -> bool:
+        """Whether it pays: what only renames spans needs little memory, and would read all of them for each part."""
+        made_from = (self._all[name] for name in relation.reads if name in self._all)
+        return relation.is_by_trajectory and any(each.is_by_trajectory and each.is_table for each in made_from)
+
+    def _write_parts(self, relation: Relation, path: Path) -> None:
+        """A directory with a file for each part of the trajectories, so that memory need hold one at a time."""
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.mkdir()
+            for number in range(self._parts):
+                self._write(part(relation, self._all, number, self._parts), partial / f"{number:03}.parquet")
             partial.rename(path)
         finally:
             remove(partial)

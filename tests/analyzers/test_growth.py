@@ -194,6 +194,26 @@ def test_a_price_per_hour_that_all_calls_share_makes_all_anew(tmp_path: Path, sp
     assert not [name for name in made if growth.SINCE in name]
 
 
+def test_very_many_spans_come_to_the_same_in_parts(
+    tmp_path: Path, spans: Notation, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "store"
+    directory.mkdir()
+    path = directory / "spans-a-0.jsonl"
+    path.write_text(spans(turns(0, 60) + "\ncall t=90 traj=s1 parent=t1 turn=0 first=0.1 last=0.2 end=0.3 out=9"))
+    wanted = from_scratch(directory)
+    made.clear()
+    monkeypatch.setattr(relations, "SPANS_OF_PART", 30)
+    assert all_rows(directory) == wanted
+    assert {"000.parquet", "004.parquet"} <= set(made)
+    assert not grown(made, "turns")
+    made.clear()
+    with path.open("a") as file:
+        file.write(spans(turns(60, 62)))
+    assert all_rows(directory) == from_scratch(directory)
+    assert growth.SINCE in grown(made, "turns")[0]
+
+
 @pytest.mark.parametrize("harm", ["a layer", "the whole file below", "touched", "state", "rest", "spans below"])
 def test_layers_can_be_harmed_at_any_time(tmp_path: Path, spans: Notation, harm: str) -> None:
     directory = tmp_path / "store"

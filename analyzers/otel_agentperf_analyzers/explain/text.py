@@ -8,7 +8,17 @@ from rich.text import Text
 
 from otel_agentperf_analyzers.explain.model import CacheUse, Explanation, SlowTurn, Times, Trouble
 from otel_agentperf_analyzers.report.model import Work
-from otel_agentperf_analyzers.report.text import amount, count, digits, heading, integer, plain, plain_table, share
+from otel_agentperf_analyzers.report.text import (
+    amount,
+    count,
+    digits,
+    heading,
+    integer,
+    money,
+    plain,
+    plain_table,
+    share,
+)
 
 __all__ = ["render"]
 
@@ -155,7 +165,7 @@ def _trouble(together: Trouble | None, rows: tuple[Trouble, ...]) -> Iterable[Re
             integer(row.loops),
             integer(row.stalls),
             amount(row.wasted_tokens),
-            digits(row.wasted_cost),
+            money(row.wasted_cost),
         )
     yield table
 
@@ -180,12 +190,12 @@ def _work(rows: tuple[Work, ...]) -> Iterable[RenderableType]:
             integer(row.tasks),
             share(row.success_rate),
             integer(row.unknown),
-            digits(row.cost),
-            digits(row.cost_per_task),
-            digits(row.cost_per_completed_task),
+            money(row.cost),
+            money(row.cost_per_task),
+            money(row.cost_per_completed_task),
             digits(row.tokens_per_completed_task),
             amount(row.wasted_tokens),
-            digits(row.wasted_cost),
+            money(row.wasted_cost),
             share(wasted),
         )
     yield table

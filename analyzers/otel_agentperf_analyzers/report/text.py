@@ -23,7 +23,7 @@ from otel_agentperf_analyzers.report.model import (
     Work,
 )
 
-__all__ = ["amount", "count", "digits", "heading", "integer", "plain", "plain_table", "render", "share"]
+__all__ = ["amount", "count", "digits", "heading", "integer", "money", "plain", "plain_table", "render", "share"]
 
 _ABSENT: Final = "–"
 _ROOMY: Final = 120
@@ -327,9 +327,9 @@ def _work(rows: Sequence[Work]) -> Iterable[RenderableType]:
             integer(row.unknown),
             digits(row.tasks_per_hour),
             digits(row.tokens_per_completed_task),
-            digits(row.cost),
-            digits(row.cost_per_task),
-            digits(row.cost_per_completed_task),
+            money(row.cost),
+            money(row.cost_per_task),
+            money(row.cost_per_completed_task),
         )
     yield table
     unpriced = sum(row.unpriced_calls for row in rows if row.dimension == "all")
@@ -410,6 +410,11 @@ def count(number: int, noun: str) -> str:
 def integer(value: int | None) -> str:
     """With thousands set apart."""
     return _ABSENT if value is None else f"{value:,}"
+
+
+def money(value: float | None) -> str:
+    """An amount of a currency, which may be a small part of its unit."""
+    return _ABSENT if value is None else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def digits(value: float | None) -> str:

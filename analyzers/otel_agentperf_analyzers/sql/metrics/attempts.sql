@@ -14,6 +14,7 @@
 --   turn_id VARCHAR: The turn; the same on all its attempts.
 --   attempt_index BIGINT: From 0 within the turn.
 --   is_last BOOLEAN: The turn's last attempt, whose answer counts.
+--   is_only BOOLEAN: The turn has no other attempt.
 --   request_id VARCHAR: The client's x-request-id where it sent one, else the provider's id, else ours.
 --   response_id VARCHAR: The provider's id of the response.
 --   trace_id VARCHAR: Trace of the call span.
@@ -130,10 +131,16 @@
 --   grain: attempt
 --   requires: a response whose head tells of rate limits
 --   source: ours
-WITH last_attempts AS (
-    SELECT trajectory_id, turn_id, ARG_MAX(span_id, (attempt_index, start_ns, span_id)) AS last_span_id
+WITH repeated AS (
+    SELECT trajectory_id, turn_id FROM calls GROUP BY trajectory_id, turn_id HAVING COUNT(*) > 1
+),
+
+-- Of the few turns with several attempts only: a state for each turn would not fit where there are very many.
+last_attempts AS (
+    SELECT calls.trajectory_id, calls.turn_id, ARG_MAX(calls.span_id, (calls.attempt_index, calls.start_ns, calls.span_id)) AS last_span_id
     FROM calls
-    GROUP BY trajectory_id, turn_id
+    INNER JOIN repeated ON repeated.trajectory_id = calls.trajectory_id AND repeated.turn_id = calls.turn_id
+    GROUP BY calls.trajectory_id, calls.turn_id
 ),
 
 priced AS (
@@ -157,7 +164,7 @@ priced AS (
             calls.told_prefill_s + COALESCE(calls.told_queue_s, 0) + COALESCE(calls.told_load_s, 0)
         ) AS server_first_token_s
     FROM calls
-    INNER JOIN last_attempts USING (trajectory_id, turn_id)
+    LEFT JOIN last_attempts ON last_attempts.trajectory_id = calls.trajectory_id AND last_attempts.turn_id = calls.turn_id
     LEFT JOIN server_times ON server_times.trace_id = calls.trace_id AND server_times.span_id = calls.span_id
     LEFT JOIN token_prices
         ON token_prices.request_model IS NOT DISTINCT FROM calls.request_model
@@ -183,7 +190,8 @@ costed AS (
 SELECT
     turn_id,
     attempt_index,
-    span_id = last_span_id AS is_last,
+    last_span_id IS NULL OR span_id = last_span_id AS is_last,
+    last_span_id IS NULL AS is_only,
     request_id,
     response_id,
     trace_id,

@@ -79,7 +79,7 @@ chain AS (
     WHERE kind = 'turn'
 ),
 
-gaps AS (
+candidates AS (
     SELECT chain.*
     FROM chain
     LEFT JOIN untold_tools
@@ -88,9 +88,20 @@ gaps AS (
     WHERE chain.calls > 0
         AND chain.next_start_ns >= chain.end_ns
         AND (chain.benchmark_id IS NOT NULL OR untold_tools.instance_id IS NOT NULL)
-        AND (chain.trajectory_id, chain.turn_id) NOT IN (
-            SELECT (trajectory_id, turn_id) FROM tool_spans WHERE turn_id IS NOT NULL
-        )
+),
+
+-- Where every gap is told, which is usual, no tool span need be remembered.
+told_turns AS (
+    SELECT DISTINCT trajectory_id, turn_id
+    FROM tool_spans
+    WHERE turn_id IS NOT NULL AND trajectory_id IN (SELECT trajectory_id FROM candidates)
+),
+
+gaps AS (
+    SELECT candidates.*
+    FROM candidates
+    ANTI JOIN told_turns
+        ON told_turns.trajectory_id = candidates.trajectory_id AND told_turns.turn_id = candidates.turn_id
 ),
 
 inferred AS (

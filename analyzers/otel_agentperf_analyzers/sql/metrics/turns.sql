@@ -287,24 +287,46 @@
 --   requires: spans of the proxy
 --   source: ours
 WITH merged AS (
+    -- Nearly all turns have one attempt, of which nothing need be gathered.
     SELECT
         trajectory_id,
         turn_id,
-        ANY_VALUE(kind) AS kind,
-        COUNT(*) AS attempt_count,
-        COUNT(*) FILTER (status IN ('error', 'truncated')) AS failed_attempt_count,
-        MIN(start_ns) AS start_ns,
-        MAX(end_ns) AS end_ns,
-        ARG_MIN(phase, start_ns) AS phase,
-        COUNT(*) FILTER (NOT is_last OR is_failed(status)) AS wasted_attempt_count,
-        SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) FILTER (
-            (NOT is_last OR is_failed(status)) AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
-        ) AS wasted_tokens,
-        SUM(cost) AS cost,
-        SUM(cost) FILTER (NOT is_last OR is_failed(status)) AS wasted_cost,
-        ARG_MIN(system_bytes, start_ns) AS system_bytes,
-        ARG_MIN(tools_bytes, start_ns) AS tools_bytes
+        kind,
+        1 AS attempt_count,
+        CASE WHEN status IN ('error', 'truncated') THEN 1 ELSE 0 END AS failed_attempt_count,
+        start_ns,
+        end_ns,
+        phase,
+        CASE WHEN is_failed(status) THEN 1 ELSE 0 END AS wasted_attempt_count,
+        CASE WHEN is_failed(status) AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
+            THEN COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)
+        END AS wasted_tokens,
+        cost,
+        CASE WHEN is_failed(status) THEN cost END AS wasted_cost,
+        system_bytes,
+        tools_bytes
     FROM attempts
+    WHERE is_only
+    UNION ALL
+    SELECT
+        trajectory_id,
+        turn_id,
+        ANY_VALUE(kind),
+        COUNT(*),
+        COUNT(*) FILTER (status IN ('error', 'truncated')),
+        MIN(start_ns),
+        MAX(end_ns),
+        ARG_MIN(phase, start_ns),
+        COUNT(*) FILTER (NOT is_last OR is_failed(status)),
+        CAST(SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) FILTER (
+            (NOT is_last OR is_failed(status)) AND (input_tokens IS NOT NULL OR output_tokens IS NOT NULL)
+        ) AS BIGINT),
+        SUM(cost),
+        SUM(cost) FILTER (NOT is_last OR is_failed(status)),
+        ARG_MIN(system_bytes, start_ns),
+        ARG_MIN(tools_bytes, start_ns)
+    FROM attempts
+    WHERE NOT is_only
     GROUP BY trajectory_id, turn_id
 ),
 
@@ -365,7 +387,7 @@ SELECT
     last.output_tokens,
     last.reasoning_tokens,
     last.usage_source,
-    CASE WHEN numbered.wasted_attempt_count = 0 THEN 0 ELSE CAST(numbered.wasted_tokens AS BIGINT) END AS wasted_tokens,
+    CASE WHEN numbered.wasted_attempt_count = 0 THEN 0 ELSE numbered.wasted_tokens END AS wasted_tokens,
     last.agent_name,
     last.agent_depth,
     last.stream,
