@@ -193,7 +193,7 @@ def test_the_command_takes_tiers_a_benchmark_and_times(otel: Command) -> None:
     for arguments, message in [
         (["--tier", "nonsense"], "unknown SLO tier 'nonsense'"),
         (["--benchmark", "mini-2"], "no benchmark 'mini-2'; there is mini-1"),
-        (["--format", "html"], "html"),
+        (["--format", "pdf"], "pdf"),
     ]:
         done = otel("report", "levels", *arguments)
         assert (done.code, done.out) == (2, "")
