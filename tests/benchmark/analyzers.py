@@ -1,7 +1,8 @@
 """What it costs to read spans: `python tests/benchmark/analyzers.py lines|store|large`; figures are in analyzers.md.
 
 lines   OTLP JSON lines to queryable, against orjson's bare parse of the same bytes (needs orjson)
-store   a store of `--turns`: the first reading, then the whole report, `slo` and `turns` from its cache
+store   a store of `--turns`: the first reading, then the whole report, `slo` and `turns` from its cache, and the report
+        after few more turns
 large   a Parquet export of `--turns`: the whole report within `--memory`, spilled to disk where it must be
 
 Each command of ours runs in a process of its own, by the console command; wall time, processor time and the largest
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +128,12 @@ def _template(span: dict[str, Any]) -> str:
     return json.dumps(made, separators=(",", ":"))
 
 
-def lines(turns: int) -> Iterator[bytes]:
-    """Lines of 256 spans, two for each turn."""
+def lines(turns: int, begin: int = 0) -> Iterator[bytes]:
+    """Lines of 256 spans, two for each turn, after so many turns."""
     head = json.loads(GOLDEN.read_text().splitlines()[0])["resourceSpans"][0]
     before = json.dumps({"resource": head["resource"]}, separators=(",", ":"))[:-1]
     scope = json.dumps(head["scopeSpans"][0]["scope"], separators=(",", ":"))
-    source = pairs()
+    source = islice(pairs(), begin, None)
     for first in range(0, turns, 128):
         spans = ",".join(text for _ in range(min(128, turns - first)) for text in next(source))
         document = f'{{"resourceSpans":[{before},"scopeSpans":[{{"scope":{scope},"spans":[{spans}]}}]}}]}}\n'
@@ -195,6 +197,12 @@ def measure_store(directory: Path, turns: int) -> None:
         words = name.split()
         arguments = [*COMMAND, words[0], str(store), *words[1:]]
         print(f"{words[0]:<21}", best(3, lambda arguments=arguments: cost(arguments)))  # type: ignore[misc]
+    added = turns
+    for more in (200, 2_000):
+        with (store / f"spans-bench-{number:06}.jsonl").open("ab") as growing:
+            growing.writelines(lines(more, added))
+        added += more
+        print(f"report, {more:,} more turns", cost([*COMMAND, "report", str(store)]))
     cached = sum(path.stat().st_size for path in (store / ".cache").rglob("*") if path.is_file())
     kept = sum(path.stat().st_size for path in store.glob("spans-*"))
     print(f"segments {kept / 1e6:.0f} MB, cache {cached / 1e6:.0f} MB")
