@@ -109,7 +109,7 @@ def is_same(found: Any, wanted: Any) -> bool:
         return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)
     if isinstance(found, dict) and isinstance(wanted, dict):
         return found.keys() == wanted.keys() and all(is_same(found[key], wanted[key]) for key in found)
-    if isinstance(found, list) and isinstance(wanted, list):
+    if isinstance(found, list | tuple) and isinstance(wanted, list | tuple):
         return len(found) == len(wanted) and all(map(is_same, found, wanted))
     return type(found) is type(wanted) and bool(found == wanted)
 

@@ -134,7 +134,7 @@ class ClickHouseDatabase(Database):
         return rows
 
     def _here(self, sql: str, parameters: dict[str, Any] | None) -> pa.Table:
-        """Run a query of ours that the server has no equal for over the columns that it names of relations from there."""
+        """Run a query of ours that has no equal there over the columns that it names of relations from there."""
         words = set(re.findall(r"\w+", sql))
         with duckdb.connect(":memory:") as connection:
             connection.execute("SET TimeZone = 'UTC'")
