@@ -235,8 +235,8 @@ STATUS: Final = "agentperf.status"
 """string; one of `Status`."""
 
 SLO_MET: Final = "agentperf.slo.met"
-"""boolean; call spans of turns, where the proxy is told tiers (`--slo`): all targets of all tiers for the model are met,
-as by `goodput`; on metrics those of one tier."""
+"""boolean; call spans of turns, where the proxy is told tiers (`--slo`): all targets of all tiers for the model are
+met, as by `goodput`; on metrics those of one tier."""
 
 SLO_MISSED: Final = "agentperf.slo.missed"
 """string[]; call spans of turns that miss tiers: these, as `POLICY@VERSION:TIER`."""

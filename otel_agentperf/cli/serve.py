@@ -68,8 +68,8 @@ def proxy(
         list[str] | None,
         typer.Option(
             metavar="error|slo_miss",
-            help="Export a run that the sampler leaves out all the same, whole, when a call in it fails, or misses an SLO "
-            "tier; can be repeated.",
+            help="Export a run that the sampler leaves out all the same, whole, when a call in it fails, or misses an "
+            "SLO tier; can be repeated.",
         ),
     ] = None,
     export_keep_slower: Annotated[

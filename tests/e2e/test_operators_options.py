@@ -22,7 +22,9 @@ def test_token_counts_that_the_client_did_not_ask_for(endpoint, start_proxy, rea
     assert not any(json.loads(event[6:])["choices"] == [] for event in plain[:-1])
     assert json.loads(asked[-2][6:])["usage"]
     assert proxy.status()["relays"][0]["stats"]["usage"] == {"asked": 1, "hidden": 1}
-    assert 'agentperf_proxy_usage_chunks_total{agentperf_usage_step="hidden",agentperf_worker="0"} 1.0' in proxy.metrics()
+    assert (
+        'agentperf_proxy_usage_chunks_total{agentperf_usage_step="hidden",agentperf_worker="0"} 1.0' in proxy.metrics()
+    )
     proxy.stop()
     one, other = read_store(proxy.store, "attempts")
     for row in (one, other):

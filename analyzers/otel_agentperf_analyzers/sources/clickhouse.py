@@ -1,8 +1,8 @@
 """ClickHouse: the table `otel_traces` of the OpenTelemetry collector's exporter, over HTTP.
 
-The relations are computed there (`otel_agentperf_analyzers.clickhouse`). Where that cannot be, the spans are read page by
-page. Attributes are read as JSON text, whether the table holds them as maps or as the type JSON. A page is some minutes of
-spans, so that one that fails can be asked for again.
+The relations are computed there (`otel_agentperf_analyzers.clickhouse`). Where that cannot be, the spans are read page
+by page. Attributes are read as JSON text, whether the table holds them as maps or as the type JSON. A page is some
+minutes of spans, so that one that fails can be asked for again.
 """
 
 from collections.abc import Iterator

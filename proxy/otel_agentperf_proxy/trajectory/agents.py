@@ -91,8 +91,8 @@ RULES: Final = (
         session=(b"x-session-affinity", b"x-session-id", b"x-opencode-session"),
         parent=b"x-parent-session-id",
     ),
-    # AIPerf 0.13.0 (captured): a session's id, while elsewhere the same header often names a single request. It sends the
-    # id as x-session-affinity too; Dynamo's headers are those that name a sub-agent's parent.
+    # AIPerf 0.13.0 (captured): a session's id, while elsewhere the same header often names a single request. It sends
+    # the id as x-session-affinity too; Dynamo's headers are those that name a sub-agent's parent.
     AgentRule(
         agent_name="aiperf",
         product=b"aiperf/",
