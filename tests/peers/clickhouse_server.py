@@ -3,8 +3,8 @@ in chdb's environment.
 
 Prints its port. A request is answered as ClickHouse does as far as a client can tell: SQL in the body or `query`,
 parameters `param_NAME`, settings by their names, the default format, the summary of what was read, an error as status
-400 with its text and code. One connection at a time, all in one session. Data stays in DIR; statements, such as
-`SET readonly = 1`, are run before anything is asked.
+400 with its text and code. One request at a time, each with a connection of its own, all in one session. Data stays in
+DIR; statements, such as `SET readonly = 1`, are run before anything is asked.
 """
 
 import json
@@ -23,8 +23,6 @@ for statement in sys.argv[2:]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
     def do_POST(self) -> None:
         given = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         sql = self.rfile.read(int(self.headers.get("content-length", 0))).decode() or given.get("query", "")
