@@ -67,6 +67,8 @@ class Expressions(ABC):
         if not isinstance(node, exp.Ordered):
             return self.write(node)
         nulls = "FIRST" if node.args.get("nulls_first") else "LAST"
+        if isinstance(node.this, exp.Var) and node.this.name.upper() == "ALL":
+            return f"ALL {'DESC' if node.args.get('desc') else 'ASC'} NULLS {nulls}"
         return f"{self.write(node.this)} {'DESC' if node.args.get('desc') else 'ASC'} NULLS {nulls}"
 
     def write(self, node: exp.Expr) -> str:
