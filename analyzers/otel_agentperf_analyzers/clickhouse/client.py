@@ -43,7 +43,12 @@ class _Summary(msgspec.Struct):
     memory_usage: int | None = None
 
 
+class _Rows(msgspec.Struct):
+    data: list[list[Any]]
+
+
 _SUMMARIES: Final = msgspec.json.Decoder(_Summary, strict=False)
+_decode_rows: Final = msgspec.json.Decoder(_Rows).decode
 
 
 @dataclass(slots=True)
@@ -84,10 +89,9 @@ class Client:
         """Rows of a small SELECT, numbers as they stand."""
         content = self.run(sql, what, form="JSONCompact")
         try:
-            rows: list[list[Any]] = msgspec.json.decode(content)["data"]
-        except (msgspec.DecodeError, KeyError, TypeError) as problem:
+            return _decode_rows(content).data
+        except msgspec.DecodeError as problem:
             raise self.backend.nonsense(f"no rows of JSON ({problem})") from problem
-        return rows
 
     def run(self, sql: str, what: str, *, form: str = "Null") -> bytes:
         """Run a statement; what the server answers."""
