@@ -45,7 +45,7 @@ _Mistake: Final[type[Exception]] = next(kind for kind in typer.BadParameter.mro(
 def main() -> None:
     """Entry point: one line for a user's mistake and no traceback, exit codes of `errors.ExitCode`."""
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="otel-agentperf", standalone_mode=False)
     except typer.Exit as exc:
         sys.exit(exc.exit_code)
     except (typer.Abort, KeyboardInterrupt):
