@@ -97,13 +97,25 @@ def _constants(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
 # --- Command line
 
 
+def _commands(group: Any) -> Iterator[tuple[str, Any]]:
+    """Commands by their names; those of a group by both names."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", one) for inner, one in _commands(command))
+        else:
+            yield name, command
+
+
 def command_line() -> str:
     """Every command with its arguments and options."""
     group: Any = typer.main.get_command(app)
     out = ["# Command line", "", app.info.help or "", ""]
     out += ["| Command | |", "|---|---|"]
-    out += [f"| [`{name}`](#{name}) | {_cell(_paragraphs(command)[0])} |" for name, command in group.commands.items()]
-    for name, command in group.commands.items():
+    commands = list(_commands(group))
+    out += [
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {_cell(_paragraphs(command)[0])} |" for name, command in commands
+    ]
+    for name, command in commands:
         shown = [option for option in command.params if not option.hidden and option.name != "help"]
         arguments = [option for option in shown if option.param_type_name == "argument"]
         options = [option for option in shown if option.param_type_name == "option"]

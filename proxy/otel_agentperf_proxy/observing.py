@@ -99,7 +99,13 @@ class ObserverProcess:
         self._directory = tempfile.mkdtemp(prefix="otel-agentperf-")
         self.path = os.path.join(self._directory, "observer")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(self.path)
+        try:
+            self._socket.bind(self.path)
+        except OSError as exc:
+            self._socket.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+            place = tempfile.gettempdir()
+            raise UsageError(f"cannot make a socket in {place} ({exc}): set TMPDIR to a short path") from exc
         self._socket.listen(BACKLOG)
         self._child: ChildProcess | None = None
         self._watcher: asyncio.Task[None] | None = None

@@ -307,7 +307,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         open_source(str(path))
 
 
-@pytest.mark.parametrize("source", ["zipkin+http://localhost:9411", "s3://bucket/key", ""])
+@pytest.mark.parametrize("source", ["zipkin+http://localhost:9411", "ftp://host/key", ""])
 def test_kinds_of_sources_that_cannot_be_read_name_those_that_can(source: str) -> None:
     with pytest.raises(UsageError, match="a store directory, a file or glob of OTLP JSON lines"):
         open_source(source)

@@ -135,10 +135,13 @@ def test_rules_are_evaluated_and_record(watched: httpx.Client) -> None:
 
 
 @needs("prometheus", FROM_DEBIAN)
-def test_the_query_of_keda_counts_agents_at_work(watched: httpx.Client) -> None:
+def test_the_query_of_keda_counts_agents_at_work(watched: httpx.Client, busy: Busy) -> None:
     scaled = yaml.safe_load((DEPLOY / "k8s" / "keda" / "scaledobject.yaml").read_text())
     (trigger,) = scaled["spec"]["triggers"]
-    (agents,) = values(watched, trigger["metadata"]["query"])
+    query = trigger["metadata"]["query"]
+    # It looks every 15 s, at full quarters of minutes.
+    wait(lambda: bool(values(watched, query)), busy.process)
+    (agents,) = values(watched, query)
     assert agents >= 1
 
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import httpx
 import pytest
@@ -100,9 +103,9 @@ with proxy_in_front(upstream, Path(store)) as url:
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can make file systems read-only")
 def test_only_the_store_and_a_place_for_a_socket_need_be_writable(endpoint, tmp_path, read_store):
-    store, place = tmp_path / "store", tmp_path / "tmp"
+    # The names of sockets are short.
+    store, place = tmp_path / "store", Path(tempfile.mkdtemp(prefix="place-", dir="/tmp"))
     store.mkdir()
-    place.mkdir()
     confined = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", str(store), str(place)]
     if subprocess.run([*confined, "true"], capture_output=True, check=False).returncode:
         pytest.skip("mounts cannot be made here")
@@ -115,6 +118,7 @@ def test_only_the_store_and_a_place_for_a_socket_need_be_writable(endpoint, tmp_
         env={**os.environ, "TMPDIR": str(place), "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,
     )
+    shutil.rmtree(place)
     assert (done.returncode, done.stdout) == (0, "Read-only file system\n200\n"), done.stderr
     (row,) = read_store(store, "attempts")
     assert row["status"] == "ok"
