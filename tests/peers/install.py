@@ -2,7 +2,7 @@
 
 Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What cannot be installed here (no Python
 3.12, no npm) is said and left out. `DIR NAME ...` installs only these. Some are installed only when they are named:
-`litellm`, which only the benchmark meets, `guidellm`, which brings 6 GB of libraries with it, and the backends
+`litellm`, which only the benchmark meets, `aiperf`, `guidellm`, which brings 6 GB of libraries with it, and the backends
 `otelcol`, `jaeger` (both built by Go), `phoenix` and `mlflow`, which take minutes.
 """
 
@@ -39,7 +39,7 @@ CRDS = {
 }
 """Modules that hold definitions of Kubernetes' custom resources, and where."""
 TIKTOKEN_RANKS = "js-tiktoken@1.0.21"
-USUAL = ("agentperf-local", "aiperf", "chdb", "moto", "deploy")
+USUAL = ("agentperf-local", "chdb", "moto", "deploy")
 """Installed when no name is given."""
 O200K_URL = b"https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 """tiktoken's cache is keyed by the hash of the address that it would download from."""
