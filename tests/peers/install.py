@@ -2,8 +2,8 @@
 
 Tests find them by `OTEL_AGENTPERF_PEERS=DIR` and skip, saying so, without. What cannot be installed here (no Python
 3.12, no npm) is said and left out. `DIR NAME ...` installs only these. Some are installed only when they are named:
-`litellm`, which only the benchmark meets, `aiperf`, `guidellm`, which brings 6 GB of libraries with it, and the backends
-`otelcol`, `jaeger` (both built by Go), `phoenix` and `mlflow`, which take minutes.
+`litellm`, which only the benchmark meets, `guidellm`, which brings 6 GB of libraries with it, `aiperf`, and the
+backends `otelcol`, `jaeger` (both built by Go), `phoenix` and `mlflow`, which take minutes.
 """
 
 import hashlib
