@@ -117,7 +117,7 @@ class Control:
 
 _ALLOCATOR: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(4 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 20),
     "MALLOC_TOP_PAD_": str(1 << 20),
 }
 """Environment of children, unless it says otherwise: bodies of some hundred kilobytes come and go, and glibc would give
