@@ -21,11 +21,34 @@ import typer
 
 from otel_agentperf.errors import UsageError
 
-__all__ = ["Format", "Given", "Output", "Period", "Selection", "Source", "Tiers", "grouped", "parse_time"]
+__all__ = [
+    "Admin",
+    "Format",
+    "Given",
+    "Listen",
+    "Output",
+    "Period",
+    "ProxyStore",
+    "Selection",
+    "Source",
+    "Tiers",
+    "grouped",
+    "parse_time",
+]
 
 _SELECTION: Final = "Which rows"
 _GIVEN: Final = "What spans cannot tell"
 _OUTPUT: Final = "Output"
+
+Listen = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Proxied port. [default: 127.0.0.1:4000]")]
+
+Admin = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Control routes. [default: 127.0.0.1:4001]")]
+
+ProxyStore = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Trace store. [default: $OTEL_AGENTPERF_STORE, else agentperf-store]"),
+]
+"""The store that a proxy writes."""
 
 Source = Annotated[
     str | None,

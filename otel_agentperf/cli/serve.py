@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from otel_agentperf.cli.common import configure_logging, console, parse_address
+from otel_agentperf.cli.options import Admin, Listen, ProxyStore
 
 _EXAMPLE = """
 Put a transparent proxy in front of an inference endpoint and record what its agents experience.
@@ -31,16 +32,9 @@ def proxy(
     upstream: Annotated[
         str | None, typer.Option(help="Base URL of the inference endpoint; its path is put before the client's.")
     ] = None,
-    listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Proxied port. [default: 127.0.0.1:4000]")
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Control routes. [default: 127.0.0.1:4001]")
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Trace store. [default: $OTEL_AGENTPERF_STORE, else agentperf-store]"),
-    ] = None,
+    listen: Listen = None,
+    admin: Admin = None,
+    store: ProxyStore = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Keep no store; spans only go out by OTLP.")] = False,
     store_max_bytes: Annotated[
         int | None, typer.Option(metavar="N", help="Delete the oldest sealed segments above this size.")

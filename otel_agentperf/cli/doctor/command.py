@@ -16,7 +16,7 @@ from otel_agentperf.cli.doctor.findings import Finding, Verdict, note, problem, 
 from otel_agentperf.cli.doctor.traffic import recorded
 from otel_agentperf.cli.doctor.trial import Dialect, trial
 from otel_agentperf.cli.explain import print_text
-from otel_agentperf.cli.options import parse_time
+from otel_agentperf.cli.options import Admin, Listen, ProxyStore, parse_time
 from otel_agentperf.cli.output import destination
 from otel_agentperf.cli.report import ReportFormat
 from otel_agentperf.errors import ExitCode, UsageError
@@ -40,16 +40,9 @@ def doctor(
         str | None,
         typer.Option(metavar="URL", help="The inference endpoint. [default: that of the proxy that runs here]"),
     ] = None,
-    listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Proxied port. [default: 127.0.0.1:4000]")
-    ] = None,
-    admin: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Control routes. [default: 127.0.0.1:4001]")
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Trace store. [default: $OTEL_AGENTPERF_STORE, else agentperf-store]"),
-    ] = None,
+    listen: Listen = None,
+    admin: Admin = None,
+    store: ProxyStore = None,
     otlp_endpoint: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Where spans shall go. [default: the OTEL_EXPORTER_OTLP_* variables]"),
