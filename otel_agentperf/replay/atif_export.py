@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from otel_agentperf.errors import SourceError
-from otel_agentperf.replay.exports import Files, _file_name
+from otel_agentperf.replay.exports import Files, file_name
 from otel_agentperf.replay.recorded import Call, Calls
 
 __all__ = ["VERSION", "atif"]
@@ -70,7 +70,7 @@ def atif(calls: Calls, where: str) -> Files:
     for name in own:
         if name not in inner:
             document = _document(name, own, children, frozenset())
-            yield f"{_file_name(name)}.json", msgspec.json.format(_encode(document), indent=1) + b"\n"
+            yield f"{file_name(name)}.json", msgspec.json.format(_encode(document), indent=1) + b"\n"
 
 
 def _document(

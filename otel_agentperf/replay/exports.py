@@ -54,7 +54,7 @@ def weka(calls: Calls, where: str) -> Files:
     inner = {child for group in children.values() for child in group}
     for name in own:
         if name not in inner:
-            yield f"trace_{_file_name(name)}.json", _encode(_weka_trace(name, own, children))
+            yield f"trace_{file_name(name)}.json", _encode(_weka_trace(name, own, children))
 
 
 def _weka_trace(name: str, own: Mapping[str, Sequence[Call]], children: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def agentperf_local(calls: Calls, where: str) -> Files:
     """A directory that agentperf-local and `replay` read."""
     tasks = []
     for number, task in enumerate(_family(calls, where, "agentperf-local")):
-        trace = f"traces/{number:04}-{_file_name(task.id)}.jsonl"
+        trace = f"traces/{number:04}-{file_name(task.id)}.jsonl"
         tasks.append(
             {
                 "task_id": task.id,
@@ -318,7 +318,7 @@ def _iso(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A trajectory's id as part of a file's name; what no file's name can hold is replaced by a hash."""
     plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:80]
     return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:8]}"
