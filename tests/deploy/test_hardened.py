@@ -21,6 +21,7 @@ from otel_agentperf.simulate import SimulateConfig
 from otel_agentperf_analyzers import open_source
 
 PATIENCE_S = 60.0
+TMP = Path("/tmp")
 UID = 10001
 
 
@@ -33,13 +34,21 @@ def may_unshare() -> bool:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def closed(directory: Path) -> bool:
+    """Whether others than its owner may not enter it."""
+    return not directory.stat().st_mode & 0o001
+
+
 def opened(root: Path, directory: Path) -> Iterator[str]:
-    """Commands that make a directory below a root reachable for everybody, where a parent of it is not."""
-    closed = next((each for each in reversed(directory.parents) if not each.stat().st_mode & 0o001), None)
-    if closed is not None:
-        yield f"mountpoint -q {root}{closed} || mount -t tmpfs -o mode=755 tmpfs {root}{closed}"
-        yield f"mkdir -p {root}{directory}"
-        yield f"mount --rbind {directory} {root}{directory}"
+    """Commands that make a directory below a root reachable for everybody, where it is not, or where /tmp hides it."""
+    above = next((each for each in (*reversed(directory.parents), directory) if each == TMP or closed(each)), None)
+    if above is None:
+        return
+    yield f"mountpoint -q {root}{above} || mount -t tmpfs -o mode=755 tmpfs {root}{above}"
+    yield f"mkdir -p {root}{directory}"
+    for place in directory.iterdir() if closed(directory) else (directory,):
+        yield f"{'mkdir -p' if place.is_dir() else 'touch'} {root}{place}"
+        yield f"mount --rbind {place} {root}{place}"
 
 
 @pytest.mark.skipif(not may_unshare(), reason="needs root, and the right to have mounts of its own")
@@ -56,12 +65,11 @@ def test_the_proxy_needs_no_rights_and_writes_only_to_its_store(tmp_path: Path) 
             "set -e",
             f"mount --rbind / {root}",
             f"mount -o remount,bind,ro {root}",
-            *(command for place in sorted(places) for command in opened(root, place)),
             # A container's /tmp, in which is the store.
-            f"mount -t tmpfs tmpfs {root}/tmp",
-            f"mkdir -p {root}/tmp/store",
-            f"mount --bind {store} {root}/tmp/store",
-            f"chmod 1777 {root}/tmp",
+            f"mount -t tmpfs -o mode=1777 tmpfs {root}{TMP}",
+            f"mkdir -p {root}{TMP}/store",
+            f"mount --bind {store} {root}{TMP}/store",
+            *(command for place in sorted(places) for command in opened(root, place)),
             f"exec chroot {root} setpriv --reuid {UID} --regid {UID} --clear-groups --no-new-privs --bounding-set=-all "
             f"--inh-caps=-all env -i PATH=/usr/bin:/bin HOME=/nonexistent PYTHONDONTWRITEBYTECODE=1 "
             f"PYTHONPATH={ROOT}:{ROOT}/proxy:{ROOT}/analyzers {sys.executable} -m otel_agentperf proxy "
