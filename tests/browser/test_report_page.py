@@ -38,6 +38,8 @@ def levels(page: Any) -> Any:
 
 
 def column(table: Any, place: int) -> list[str]:
+    # The page writes the table's rows when it is opened.
+    table.locator("tbody tr").first.wait_for(state="attached")
     return [text.strip() for text in table.locator(f"tbody td:nth-child({place})").all_text_contents()]
 
 

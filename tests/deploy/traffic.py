@@ -136,7 +136,8 @@ def wait(holds: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         assert process.poll() is None, f"{process.args} ended"
-        with contextlib.suppress(OSError):
+        # Nobody listens yet, or not fast enough.
+        with contextlib.suppress(OSError, httpx.TransportError):
             if holds():
                 return
         time.sleep(0.05)
