@@ -25,6 +25,7 @@ from typing import Any, Final
 import uvloop
 
 from otel_agentperf.errors import AgentPerfError, ExitCode, UnavailableError
+from otel_agentperf.yielding import run_yielding
 
 BACKLOG: Final = 2048
 
@@ -32,6 +33,9 @@ LOG_FORMAT: Final = "%(levelname)s: %(message)s"
 
 STOP: Final = "stop"
 """The line that asks a child to end."""
+
+EAGER: Final = "eager"
+YIELDING: Final = "yielding"
 
 _IGNORED: Final = frozenset((signal.SIGINT, signal.SIGTERM))
 
@@ -132,15 +136,25 @@ class ChildProcess:
         target: `module:function`, an async function that takes the child's `Control`.
         payload: JSON for the child; not visible in the process list.
         sockets: inherited by the child; the parent keeps its own.
+        yielding: it takes the processor time that others leave.
     """
 
-    def __init__(self, target: str, payload: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self, target: str, payload: dict[str, Any], sockets: Sequence[socket.socket] = (), *, yielding: bool = False
+    ) -> None:
         fds = [sock.fileno() for sock in sockets]
         # The child inherits the mask: no signal ends it before it has come so far as to ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "otel_agentperf.processes", target, *map(str, fds)],
+                [
+                    sys.executable,
+                    "-m",
+                    "otel_agentperf.processes",
+                    target,
+                    YIELDING if yielding else EAGER,
+                    *map(str, fds),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=fds,
@@ -260,8 +274,8 @@ class ChildProcess:
 
 
 def _main() -> None:
-    """The child's side: `python -m otel_agentperf.processes MODULE:FUNCTION [FD ...]`."""
-    target, *fds = sys.argv[1:]
+    """The child's side: `python -m otel_agentperf.processes MODULE:FUNCTION eager|yielding [FD ...]`."""
+    target, manner, *fds = sys.argv[1:]
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _IGNORED)
@@ -277,7 +291,11 @@ def _main() -> None:
     module, _, function = target.partition(":")
     run: Target = getattr(importlib.import_module(module), function)
     try:
-        uvloop.run(_run(run, json.loads(first), sockets, stdin, stdout))
+        main = _run(run, json.loads(first), sockets, stdin, stdout)
+        if manner == YIELDING:
+            run_yielding(main)
+        else:
+            uvloop.run(main)
     except AgentPerfError as exc:
         print(f"otel-agentperf: {exc}", file=sys.stderr)  # noqa: T201
         sys.exit(exc.exit_code)

@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 from pathlib import Path
 from time import monotonic, monotonic_ns
@@ -44,7 +43,6 @@ STEADY_S: Final = 10.0
 MIN_SALT_BYTES: Final = 16
 
 LONGEST_PAUSE_S: Final = 5.0
-NICENESS: Final = 10
 TICK_S: Final = 0.25
 
 logger = logging.getLogger(__name__)
@@ -173,7 +171,9 @@ class ObserverProcess:
                 writer.close()
 
     def _spawn(self) -> None:
-        self._child = ChildProcess("otel_agentperf_proxy.observing:observer_child", self._payload, [self._socket])
+        # On a busy machine the bytes come first, and what the observer then cannot follow is dropped and counted.
+        target = "otel_agentperf_proxy.observing:observer_child"
+        self._child = ChildProcess(target, self._payload, [self._socket], yielding=True)
 
     async def _keep_alive(self) -> None:
         pause_s = 0.0
@@ -190,22 +190,12 @@ class ObserverProcess:
 
 async def observer_child(control: Control) -> None:
     """The observer's process."""
-    _step_back()
     config = msgspec.convert(control.payload["config"], ProxyConfig)
     use_format(config.log_format)
     observer = Observer(config)
     control.answer("stats", observer.stats)
     control.ready()
     await run_observer(observer, control.sockets[0], control.stop)
-
-
-def _step_back() -> None:
-    """On a busy machine the bytes come first, and what the observer then cannot follow is dropped and counted."""
-    os.nice(NICENESS)
-    if sys.platform == "linux":
-        # When it wakes it does not interrupt whoever has the core.
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 class LocalObserver:
