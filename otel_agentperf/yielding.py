@@ -63,11 +63,7 @@ def run_yielding(
         if not _may_be_idle(waited_ns):
             runner.run(main)
             return
-        loop = runner.get_loop()
-        task = loop.create_task(main)
-        task.add_done_callback(lambda _: loop.stop())
-        _take_turns(loop, task, pace or Pace(), waited_ns)
-        task.result()
+        _take_turns(runner.get_loop(), main, pace or Pace(), waited_ns)
 
 
 def _may_be_idle(waited_ns: Callable[[int], int]) -> bool:
@@ -81,21 +77,34 @@ def _may_be_idle(waited_ns: Callable[[int], int]) -> bool:
 
 
 def _take_turns(
-    loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], pace: Pace, waited_ns: Callable[[int], int]
+    loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None], pace: Pace, waited_ns: Callable[[int], int]
 ) -> None:
+    resting = threading.Event()
+
+    def rest(*_: object) -> None:
+        # Once in a turn and not after the last: what is still queued would break off the loop's clean-up.
+        if not resting.is_set():
+            resting.set()
+            loop.stop()
+
+    task = loop.create_task(main)
+    task.add_done_callback(rest)
     turn_s = pace.first_s
-    while True:
-        end = loop.call_later(turn_s, loop.stop)
+    while not task.done():
+        end = loop.call_later(turn_s, rest)
+        resting.clear()
         loop.run_forever()
         end.cancel()
-        if task.done():
-            return
-        idle = threading.Thread(target=_run_idle, args=(loop,), daemon=True)
-        idle.start()
-        _watch(loop, idle, pace, waited_ns)
-        if task.done():
-            return
         turn_s = pace.hurried_s
+        if not task.done():
+            resting.clear()
+            idle = threading.Thread(target=_run_idle, args=(loop,), daemon=True)
+            idle.start()
+            if _starves(idle, pace, waited_ns):
+                loop.call_soon_threadsafe(rest)
+                idle.join()
+    resting.set()
+    task.result()
 
 
 def _run_idle(loop: asyncio.AbstractEventLoop) -> None:
@@ -106,26 +115,21 @@ def _run_idle(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
 
 
-def _watch(
-    loop: asyncio.AbstractEventLoop, idle: threading.Thread, pace: Pace, waited_ns: Callable[[int], int]
-) -> None:
-    """Return when the loop has come to rest: its work is done, or it starved and was stopped."""
+def _starves(idle: threading.Thread, pace: Pace, waited_ns: Callable[[int], int]) -> bool:
+    """Wait until the thread wants for a processor (True) or has ended (False)."""
     assert idle.native_id is not None
-    before = waited = None
+    last = None
     while True:
         idle.join(pace.check_s)
         if not idle.is_alive():
-            return
-        now = monotonic_ns()
+            return False
         try:
-            waits = waited_ns(idle.native_id)
+            now = monotonic_ns(), waited_ns(idle.native_id)
         except (OSError, ValueError):
             continue
-        if before is not None and waited is not None and waits - waited > pace.starving * (now - before):
-            loop.call_soon_threadsafe(loop.stop)
-            idle.join()
-            return
-        before, waited = now, waits
+        if last is not None and now[1] - last[1] > pace.starving * (now[0] - last[0]):
+            return True
+        last = now
 
 
 def _waited_ns(thread: int) -> int:

@@ -122,3 +122,27 @@ finally:
     os.waitpid(child, 0)
 """)
     assert lines == ["main", "idle", "main"]
+
+
+def test_a_turn_that_ends_with_the_coroutine_lets_the_loop_clean_up() -> None:
+    lines = in_child("""
+async def ticks():
+    try:
+        while True:
+            yield
+    finally:
+        await asyncio.sleep(0)
+        print("closed")
+
+async def main(steps):
+    unfinished = ticks()
+    await anext(unfinished)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    leave.append(unfinished)
+
+for steps in range(4):
+    leave = []
+    run_yielding(main(steps), Pace(first_s=0))
+""")
+    assert lines == ["closed"] * 4
