@@ -102,7 +102,8 @@ def _exporters(cores: Cores, address: str, work: Path, rounds: int) -> None:
             stacks[kind] = running.enter_context(start(cores, address, work))
         for number in range(rounds + 1):
             for kind, stack in stacks.items():
-                taken = drive(STREAMS, "127.0.0.1", stack.port, STREAMS.requests)
+                # Some eight seconds: longer than an observer waits at its start before it yields.
+                taken = drive(STREAMS, "127.0.0.1", stack.port, 16 * STREAMS.streams)
                 stack.settle()
                 if number:
                     late[kind].append(quantile(taken.ttft_s, 0.99) * 1e3)
