@@ -27,12 +27,6 @@ _SHARES: Final = frozenset(
     {
         "cache_hit",
         "optimal_cache_hit",
-        "tool_call_turn_share",
-        "stalled_turn_share",
-        "system_share",
-        "tools_share",
-        "history_share",
-        "tool_results_share",
         "power_coverage",
         "hit_efficiency",
         "error_rate",
@@ -41,9 +35,10 @@ _SHARES: Final = frozenset(
         "success_rate",
         "goodput",
         "occupancy",
+        "relative",
     }
 )
-"""Columns that hold a share of one, shown in percent."""
+"""Columns that hold a share of one, shown in percent, beside those whose name says so."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +61,32 @@ class Cells:
         return max(self.width, *map(cell_len, _words(self.name)))
 
 
-def cells(name: str, values: Sequence[Any]) -> Cells:
-    """A column of Python values as text; numbers of one column get the same number of decimals."""
+def cells(name: str, values: Sequence[Any], units: Sequence[str] | None = None) -> Cells:
+    """A column of Python values as text; numbers of one column get the same number of decimals.
+
+    Args:
+        units: where every row has its own; then numbers of one unit get the same number.
+    """
     known = [value for value in values if value is not None]
     if known and all(isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in known):
-        finite = [float(value) for value in known if math.isfinite(value)]
         if all(isinstance(value, int) for value in known):
-            shape = "{:,d}"
-        elif name in _SHARES:
-            values, shape = [None if value is None else float(value) * 100 for value in values], "{:.1f}%"
+            shapes = ["{:,d}"] * len(values)
+        elif units is None or name in _SHARES:
+            shapes = [_shape(name, known)] * len(values)
         else:
-            shape = "{:,.%df}" % _decimals(name, finite)  # noqa: UP031 - braces inside braces
-        return Cells(name, [_number(value, shape) for value in values], right=True)
+            of = {unit: [v for v, u in zip(values, units, strict=True) if u == unit] for unit in set(units)}
+            each = {unit: _shape(f"{name}_{unit}", numbers) for unit, numbers in of.items()}
+            shapes = [each[unit] for unit in units]
+        return Cells(name, [_number(value, shape) for value, shape in zip(values, shapes, strict=True)], right=True)
     return Cells(name, [_text(value) for value in values], right=False)
+
+
+def _shape(name: str, values: Sequence[Any]) -> str:
+    """How numbers that are not all whole are written; a zero has no sign."""
+    if name in _SHARES or name.endswith("_share"):
+        return "{:z.1%}"
+    finite = [float(value) for value in values if value is not None and math.isfinite(value)]
+    return f"{{:z,.{_decimals(name, finite)}f}}"
 
 
 def _decimals(name: str, values: Sequence[float]) -> int:

@@ -251,8 +251,9 @@ def _terminal_width(output: Output) -> int | None:
 
 
 def _cells(table: "pa.Table") -> list[Cells]:
+    units = table["unit"].to_pylist() if "unit" in table.column_names else None
     return [
-        cells(name, column.to_pylist(maps_as_pydicts="lossy"))
+        cells(name, column.to_pylist(maps_as_pydicts="lossy"), units)
         for name, column in zip(table.column_names, table.columns, strict=True)
     ]
 

@@ -29,6 +29,13 @@ def test_numbers_stand_right_with_the_digits_that_matter() -> None:
     )
 
 
+def test_where_rows_have_units_the_digits_are_those_of_the_unit() -> None:
+    units = ["s", "tokens", "s", "share"]
+    column = cells("change", [0.0123, 26665.5, -0.00001, -0.125], units)
+    assert column.values == ["0.012", "26,666", "0.000", "-12.5%"]
+    assert cells("relative", [0.05, None, -0.5, 1.0], units).values == ["5.0%", "–", "-50.0%", "100.0%"]
+
+
 def test_what_is_not_a_number_is_absent() -> None:
     assert text(("x", [float("nan"), float("inf"), 1.5])).split("\n")[2:] == ["    –", "    –", "1.500"]
 
