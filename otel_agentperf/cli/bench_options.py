@@ -196,6 +196,16 @@ class Load:
     seed: Annotated[
         int, typer.Option(metavar="N", help="Decides which agent plays which task.", rich_help_panel=_LOAD)
     ] = 0
+    generators: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Processes that share the agents of a level, where one is too slow. What each agent plays does not "
+            "depend on it.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +250,7 @@ class Targets:
         typer.Option(
             metavar="S",
             help="A level whose requests were sent later than this after they were due (99th percentile), or for which "
-            "the replay itself used more than 90 % of a core, is not judged.",
+            "the replay itself used more than 90 % of a core, is not judged. Of several generators the worst counts.",
             rich_help_panel=_TARGETS,
         ),
     ] = 0.1

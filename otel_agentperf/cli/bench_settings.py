@@ -56,6 +56,7 @@ def settings_of(
         ),
         cache_prefix=player.Placement(traffic.cache_prefix),
         seed=earlier.seed if earlier is not None else load.seed,
+        generators=load.generators,
         max_lateness_s=targets.max_lateness,
         benchmark_id=earlier.benchmark_id if earlier is not None else traces.benchmark_id or player.new_benchmark_id(),
         resumed=earlier.settings["resumed"] + 1 if earlier is not None else 0,

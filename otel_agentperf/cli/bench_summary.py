@@ -7,7 +7,7 @@ from otel_agentperf.cli.bench_options import ReplayFormat
 from otel_agentperf.cli.common import console
 
 if TYPE_CHECKING:
-    from otel_agentperf.replay import BenchmarkResult, LevelResult, Outcome, Verdict
+    from otel_agentperf.replay import BenchmarkResult, GeneratorLoad, LevelResult, Outcome, Verdict
 
 __all__ = ["hints", "outcomes", "summary", "tell_level", "told"]
 
@@ -129,3 +129,14 @@ def hints(result: "BenchmarkResult") -> None:
         ):
             if reason:
                 console.print(f"{level.agents} agents: {words}: {reason}", soft_wrap=True, markup=False, emoji=False)
+        if len(level.generators) > 1:
+            loads = "; ".join(_load(each) for each in level.generators)
+            console.print(f"{level.agents} agents: generators: {loads}", soft_wrap=True, markup=False, emoji=False)
+
+
+def _load(generator: "GeneratorLoad") -> str:
+    """What a generator process had to do, and how it fared."""
+    words = f"{generator.agents} agents, {generator.requests} requests"
+    if generator.lateness_p99_s is not None:
+        words += f", {generator.lateness_p99_s:.3f} s late (P99)"
+    return words if generator.cpu_share is None else f"{words}, {generator.cpu_share:.0%} of a core"

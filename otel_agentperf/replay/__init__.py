@@ -12,7 +12,7 @@ from otel_agentperf.replay.manifest import write as write_manifest
 from otel_agentperf.replay.playing import Judge, Player, play
 from otel_agentperf.replay.presets import CUSTOM, PRESETS, Preset, preset
 from otel_agentperf.replay.recording import Branch, Recording, Task, Turn
-from otel_agentperf.replay.results import BenchmarkResult, LevelResult, Progress
+from otel_agentperf.replay.results import BenchmarkResult, GeneratorLoad, LevelResult, Progress
 from otel_agentperf.replay.search import FixedLevels, Outcome, Plan, Search, Verdict
 from otel_agentperf.replay.settings import (
     DialectName,
@@ -33,6 +33,7 @@ __all__ = [
     "EndpointFacts",
     "FixedLevels",
     "FourByteVocabulary",
+    "GeneratorLoad",
     "Judge",
     "LevelResult",
     "Manifest",

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from otel_agentperf import semconv
-from otel_agentperf.replay.benchmark import Benchmark, Level, PreparedBranch, PreparedTask
+from otel_agentperf.replay.benchmark import AgentsLevel, Benchmark, PreparedBranch, PreparedTask
 from otel_agentperf.replay.dialects import OutputLimit, Prefix
 from otel_agentperf.replay.exchange import Exchange, Failure
 from otel_agentperf.replay.schedule import backoff_s, prefix_text
@@ -27,7 +27,7 @@ _TAG: Final = {name: f"{semconv.TAG_HEADER_PREFIX}{name.replace('.', '-')}".enco
 class Agent:
     """One agent of a level."""
 
-    def __init__(self, index: int, benchmark: Benchmark, level: Level) -> None:
+    def __init__(self, index: int, benchmark: Benchmark, level: AgentsLevel) -> None:
         self.index = index
         self._open = 0
         self._began = False
@@ -96,7 +96,7 @@ class Agent:
             failure = answer.failure
             if failure is None or not failure.retry or attempt >= benchmark.settings.max_retries or level.halted:
                 break
-            level.tally.retries += 1
+            level.retried()
             due_ns = answer.end_ns + round(self._retry_wait_s(attempt, failure) * 1e9)
             await self.wait_until(due_ns)
             if level.halted:
@@ -148,7 +148,7 @@ class Agent:
     def _retry_wait_s(self, attempt: int, failure: Failure) -> float:
         asked_s = failure.retry_after_s or 0.0
         if asked_s > RETRY_WAIT_S:
-            self._level.tally.capped_retry_waits += 1
+            self._level.retry_wait_capped()
             asked_s = RETRY_WAIT_S
         return max(backoff_s(attempt, self._random), asked_s)
 
@@ -158,7 +158,7 @@ class Agent:
         return self._benchmark
 
     @property
-    def level(self) -> Level:
+    def level(self) -> AgentsLevel:
         """The level that it plays in."""
         return self._level
 
@@ -210,8 +210,7 @@ class _Trajectory:
             self._start_branches(index, due_ns)
             if index < last and not level.halted:
                 delay = benchmark.delays.after(task.recorded.turns[index], self._random)
-                level.tally.capped_tool_delays += delay.capped
-                level.tally.drawn_tool_delays += delay.drawn
+                level.delayed(delay)
                 due_ns = max(due_ns, await self._joined(index + 1)) + round(delay.seconds * 1e9)
                 await agent.wait_until(due_ns)
             if index < last and level.halted:
@@ -238,7 +237,7 @@ class _Trajectory:
             agent, branch.task, identity, self._prefix, Random(self._random.random()), parent=self._identity
         )
         if not agent.level.halted and await child.play(due_ns) is not None and not agent.level.halted:
-            agent.level.tally.aborted_branches += 1
+            agent.level.branch_aborted()
         return child.end_ns
 
     async def _let_branches_end(self) -> None:

@@ -1,15 +1,16 @@
 """What the agents of a benchmark share, and what those of one level share."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from otel_agentperf import semconv
 from otel_agentperf._version import __version__
 from otel_agentperf.http1 import Origin
 from otel_agentperf.replay.clock import Clock
-from otel_agentperf.replay.delays import Delays
+from otel_agentperf.replay.delays import Delay, Delays
 from otel_agentperf.replay.dialects import OutputLimit, PreparedTurn, dialect_for
 from otel_agentperf.replay.exchange import RETRYABLE, Exchange, Failure, HTTPTransport, Transport
 from otel_agentperf.replay.outlook import Outlook
@@ -18,7 +19,7 @@ from otel_agentperf.replay.schedule import Deck
 from otel_agentperf.replay.settings import OUTPUT_GUARD_TOKENS, OutputPolicy, ReplaySettings
 from otel_agentperf.replay.tally import Tally
 
-__all__ = ["GONE", "Benchmark", "Level", "PreparedBranch", "PreparedTask", "output_limit"]
+__all__ = ["GONE", "AgentsLevel", "Benchmark", "Level", "PreparedBranch", "PreparedTask", "output_limit"]
 
 GIVE_UP_TRAJECTORIES: Final = 3
 """A level is given up when its agents have aborted this many trajectories each without one whole answer between. One
@@ -111,6 +112,50 @@ class Benchmark:
         )
 
 
+class AgentsLevel(Protocol):
+    """A level as its agents know it, and what they tell it."""
+
+    agents: int
+    """All of the level, in whichever process."""
+    phase: str
+    halted: bool
+    """No further request may be sent."""
+
+    @property
+    def inflight(self) -> Counter[str]:
+        """Requests of the agents of this process in flight now, by the phase in which they were sent."""
+
+    def began(self) -> None:
+        """An agent sends its first request."""
+
+    def sent(self, phase: str, late_ns: int) -> None:
+        """A request starts, so much later than it was due."""
+
+    def left(self, phase: str) -> None:
+        """A request is no longer in flight."""
+
+    def ended(self, phase: str, answer: Exchange, limit: OutputLimit) -> None:
+        """A request has an answer, or failed."""
+
+    def completed(self, end_ns: int) -> None:
+        """A trajectory's last answer has ended."""
+
+    def aborted(self, failure: Failure) -> None:
+        """A trajectory is given up."""
+
+    def branch_aborted(self) -> None:
+        """A sub-agent is given up."""
+
+    def retried(self) -> None:
+        """A turn gets another attempt."""
+
+    def delayed(self, delay: Delay) -> None:
+        """A tool takes its time."""
+
+    def retry_wait_capped(self) -> None:
+        """The server asked for a longer wait before a retry than it gets."""
+
+
 class Level:
     """One level while it is played: its phase, its counts, and what can end it."""
 
@@ -139,6 +184,7 @@ class Level:
         self.settled = asyncio.Event()
         """The steady window is closed and all its requests have ended."""
         self._benchmark = benchmark
+        self._opened_ns = 0
         self._steady_completed = 0
         self._wanted = benchmark.settings.trajectories_of(agents)
         self._not_started = agents
@@ -150,9 +196,11 @@ class Level:
             self.halted = True
             self.over.set()
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: str, time_ns: int) -> None:
         """Requests sent from now on belong to this phase."""
         self.phase = phase
+        if phase == semconv.PHASE_STEADY:
+            self._opened_ns = time_ns
         self._settle()
 
     def abandon(self, reason: str) -> None:
@@ -171,6 +219,11 @@ class Level:
         """Trajectories completed since the steady window opened."""
         return self._steady_completed
 
+    @property
+    def inflight(self) -> Counter[str]:
+        """Requests in flight now, by the phase in which they were sent."""
+        return self.tally.inflight
+
     # Told by the agents.
 
     def began(self) -> None:
@@ -179,9 +232,9 @@ class Level:
         if not self._not_started:
             self.started.set()
 
-    def sent(self, phase: str, late_ns: int) -> None:
-        """A request starts, so much later than it was due."""
-        self.tally.sent(phase, late_ns)
+    def sent(self, phase: str, late_ns: int, generator: int = 0) -> None:
+        """A request of this generator starts, so much later than it was due."""
+        self.tally.sent(phase, late_ns, generator)
 
     def left(self, phase: str) -> None:
         """A request is no longer in flight."""
@@ -200,7 +253,7 @@ class Level:
         """A trajectory's last answer has ended."""
         self.tally.completed.append(end_ns)
         self.tally.aborted_since_completed = 0
-        if self.phase == semconv.PHASE_STEADY:
+        if self.phase == semconv.PHASE_STEADY and end_ns >= self._opened_ns:
             self._steady_completed += 1
             if self._steady_completed == self._wanted:
                 self.enough.set()
@@ -215,6 +268,23 @@ class Level:
             self._give_up(failure)
         elif self._wanted is not None and self.tally.aborted_since_completed >= max(many, 2 * self._benchmark.tasks):
             self._give_up(failure, "stuck")
+
+    def branch_aborted(self) -> None:
+        """A sub-agent is given up."""
+        self.tally.aborted_branches += 1
+
+    def retried(self) -> None:
+        """A turn gets another attempt."""
+        self.tally.retries += 1
+
+    def delayed(self, delay: Delay) -> None:
+        """A tool takes its time."""
+        self.tally.capped_tool_delays += delay.capped
+        self.tally.drawn_tool_delays += delay.drawn
+
+    def retry_wait_capped(self) -> None:
+        """The server asked for a longer wait before a retry than it gets."""
+        self.tally.capped_retry_waits += 1
 
     def _give_up(self, failure: Failure, reason: str = "failing") -> None:
         if self.outlook is not None and self._benchmark.answered and failure.kind in _TOO_MUCH:

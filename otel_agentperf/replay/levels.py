@@ -7,51 +7,48 @@ after the request they have in flight.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from otel_agentperf import semconv
-from otel_agentperf.replay.agents import Agent
 from otel_agentperf.replay.benchmark import Benchmark, Level
+from otel_agentperf.replay.crew import Crew, cancelled
 from otel_agentperf.replay.outlook import EARLIEST_SHARE, Outlook
 from otel_agentperf.replay.results import LevelResult
 
-__all__ = ["LevelRun", "cancelled"]
+__all__ = ["LevelRun"]
 
 LOOK_INTERVAL_S: Final = 1.0
 """Between two looks at whether the level is lost."""
 
 
 class LevelRun:
-    """The agents of one level and the clockwork around them."""
+    """The clockwork around the agents of one level."""
 
-    def __init__(self, level: Level, benchmark: Benchmark, on_phase: Callable[[int], None]) -> None:
+    def __init__(self, level: Level, benchmark: Benchmark, crew: Crew, on_phase: Callable[[int], None]) -> None:
         self._level = level
         self._benchmark = benchmark
         self._clock = benchmark.clock
         self._on_phase = on_phase
-        self._agents = [Agent(index, benchmark, level) for index in range(level.agents)]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._crew = crew
         self._start_ns = self._end_ns = 0
         self._steady_ns: list[int] = []
         self._steady_unix_ns: list[int] = []
-        self._cpu_s: list[float] = []
         self.cut_short: str | None = None
 
     async def play(self) -> None:
         settings, level = self._benchmark.settings, self._level
         self._start_ns = self._clock.now_ns()
         self._on_phase(self._start_ns)
-        self._tasks = [asyncio.create_task(agent.run()) for agent in self._agents]
         try:
+            self._crew.start()
             if settings.warmup_s:
                 await self._until(level.started.wait())
                 await self._until(self._clock.sleep(settings.warmup_s))
             if level.stopped is None:
-                self._edge(semconv.PHASE_STEADY)
+                await self._open()
                 await self._until(self._window(settings.window_limit_s))
-                self._edge(semconv.PHASE_DRAIN)
+                await self._close()
             if level.stopped is None:
                 await self._drain(settings.drain_limit_s)
         finally:
@@ -93,13 +90,23 @@ class LevelRun:
             await self._clock.sleep(LOOK_INTERVAL_S)
         self._level.abandon(reason)
 
-    def _edge(self, phase: str) -> None:
+    async def _open(self) -> None:
+        """The steady window opens now, before any agent knows: all its requests are inside."""
+        self._level.enter(semconv.PHASE_STEADY, self._edge())
+        await self._crew.enter(semconv.PHASE_STEADY)
+
+    async def _close(self) -> None:
+        """The steady window closes as soon as all agents know."""
+        await self._crew.enter(semconv.PHASE_DRAIN)
+        self._level.enter(semconv.PHASE_DRAIN, self._edge())
+
+    def _edge(self) -> int:
         """The steady window opens or closes now."""
-        self._level.enter(phase)
-        self._steady_ns.append(self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        self._steady_ns.append(now_ns)
         self._steady_unix_ns.append(self._clock.unix_ns())
-        self._cpu_s.append(time.process_time())
-        self._on_phase(self._steady_ns[-1])
+        self._on_phase(now_ns)
+        return now_ns
 
     async def _drain(self, limit_s: float) -> None:
         """Keep the load on until the steady window's requests have ended, then let go of what is in flight."""
@@ -107,34 +114,27 @@ class LevelRun:
         try:
             await self._until(_first(self._level.settled.wait(), limit))
             self._level.halted = True
-            working = [task for agent, task in zip(self._agents, self._tasks, strict=True) if agent.in_flight]
-            if working and not limit.done():
-                await self._until(_first(asyncio.wait(working), limit), watch_agents=False)
+            if not limit.done():
+                await self._until(_first(self._crew.finish(), limit))
         finally:
             await cancelled(limit)
 
-    async def _until(self, awaitable: Awaitable[Any], *, watch_agents: bool = True) -> None:
-        """Wait for something, but no longer than the level lasts. An agent's own exception is raised here."""
+    async def _until(self, awaitable: Awaitable[Any]) -> None:
+        """Wait for something, but no longer than the level lasts. What ends the crew itself is raised here."""
         waited = asyncio.ensure_future(awaitable)
         over = asyncio.create_task(self._level.over.wait())
-        agents = self._tasks if watch_agents else []
+        failed = self._crew.failed
         try:
-            await asyncio.wait({waited, over, *agents}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waited, over, failed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancelled(waited, over)
-        for task in agents:
-            if task.done():
-                task.result()
+        if failed.done():
+            failed.result()
 
     async def _halt(self) -> None:
         """No agent sends any more; what is still in flight is cut off."""
-        level = self._level
-        level.halted = True
-        level.tally.cut_requests = level.tally.inflight[semconv.PHASE_STEADY]
-        await cancelled(*self._tasks)
-        for task in self._tasks:
-            if not task.cancelled():
-                task.result()
+        self._level.halted = True
+        self._level.tally.cut_requests = await self._crew.halt()
 
     def result(self) -> LevelResult:
         return self._level.tally.result(
@@ -146,7 +146,7 @@ class LevelRun:
             end_ns=self._end_ns,
             steady_ns=_pair(self._steady_ns),
             steady_unix_ns=_pair(self._steady_unix_ns),
-            cpu_s=self._cpu_s[1] - self._cpu_s[0] if len(self._cpu_s) == 2 else None,
+            spent=self._crew.spent(),
         )
 
 
@@ -161,10 +161,3 @@ async def _first(awaitable: Awaitable[Any], other: "asyncio.Future[Any]") -> Non
         await asyncio.wait({waited, other}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await cancelled(waited)
-
-
-async def cancelled(*futures: "asyncio.Future[Any]") -> None:
-    """Cancel, and wait until all have ended."""
-    for future in futures:
-        future.cancel()
-    await asyncio.gather(*futures, return_exceptions=True)

@@ -30,7 +30,17 @@ _ELSEWHERE: Final = ("api_key", "headers", "endpoint", "benchmark_id", "seed", "
 """Settings that are secrets, or stand in a place of their own."""
 
 _NOT_COMPARED: Final = frozenset(
-    ("levels", "resumed", "drain_limit_s", "max_retries", "request_timeout_s", "agent_name", "path", "header_names")
+    (
+        "levels",
+        "resumed",
+        "generators",
+        "drain_limit_s",
+        "max_retries",
+        "request_timeout_s",
+        "agent_name",
+        "path",
+        "header_names",
+    )
 )
 """Settings that do not change what a level finds."""
 

@@ -11,8 +11,10 @@ from otel_agentperf.policies import Tier
 from otel_agentperf.replay.agents import Agent
 from otel_agentperf.replay.benchmark import GONE, Benchmark, Level
 from otel_agentperf.replay.clock import Clock, SystemClock
+from otel_agentperf.replay.crew import Crew, LocalCrew, cancelled
 from otel_agentperf.replay.exchange import Transport
-from otel_agentperf.replay.levels import LevelRun, cancelled
+from otel_agentperf.replay.generators import Generators
+from otel_agentperf.replay.levels import LevelRun
 from otel_agentperf.replay.outlook import Outlook
 from otel_agentperf.replay.recording import Recording
 from otel_agentperf.replay.results import BenchmarkResult, LevelResult, Progress
@@ -53,7 +55,8 @@ async def play(
         on_progress: told a few times a second where the benchmark stands.
         on_level: told after each level, judged, what there is so far.
         stop: set by the caller to end early; what was done so far comes back, marked `interrupted`.
-        transport: carries the requests; HTTP without.
+        clock: of the one process that plays; several have the system's.
+        transport: carries the requests of the one process; HTTP without.
 
     A cancellation ends all requests and leaves no task behind. An endpoint that fails throughout ends the benchmark
     with what was done so far, marked `failing`. So does one that lets no trajectory come to its end, where trajectories
@@ -62,6 +65,7 @@ async def play(
     Raises:
         UsageError: the settings cannot work.
         EndpointError: the endpoint cannot be reached, or has not given a single whole answer.
+        UnavailableError: a generator process ended, or does not answer; what `on_level` was told of stands.
     """
     settings.check()
     player = Player(
@@ -76,6 +80,7 @@ async def play(
     )
     reporter = asyncio.create_task(_report(player, on_progress)) if on_progress is not None else None
     try:
+        await player.start_generators()
         while (agents := player.plan.next_level()) is not None:
             result = await player.level(agents, judge)
             if on_level is not None:
@@ -110,8 +115,12 @@ class Player:
             recording = recording.limited(settings.limit_turns)
         if not recording.turns:
             raise UsageError("nothing to play: the recording has no task left")
+        if settings.generators > 1 and (transport is not None or not isinstance(clock, SystemClock)):
+            raise UsageError("several generators have a clock and connections of their own")
         self.plan = plan
+        self._recording = recording
         self._settings = settings
+        self._generators: Generators | None = None
         self._tiers = {tier.label: tier for tier in tiers}
         self._clock = clock
         self._stop = stop
@@ -128,8 +137,19 @@ class Player:
         """The caller wants the benchmark to end."""
         return self._stop.is_set()
 
+    async def start_generators(self) -> None:
+        """Start the processes that agents play in, when it is not this one.
+
+        Raises:
+            UnavailableError: they do not start.
+        """
+        if self._settings.generators > 1:
+            self._generators = await Generators.start(self._recording, self._settings)
+
     async def aclose(self) -> None:
-        """Close all connections."""
+        """End the generators, and close all connections."""
+        if self._generators is not None:
+            await self._generators.aclose()
         await self._benchmark.transport.aclose()
 
     def result(self) -> BenchmarkResult:
@@ -151,10 +171,14 @@ class Player:
 
         Raises:
             EndpointError: the endpoint fails, and never gave a whole answer.
+            UnavailableError: a generator ended.
         """
         stakes = [self._tiers[label] for label in self.plan.stakes(agents) if label in self._tiers]
         level = self._level = Level(agents, self._benchmark, Outlook(tuple(stakes)) if stakes else None)
-        run = LevelRun(level, self._benchmark, self._on_phase)
+        crew: Crew = LocalCrew(level, self._benchmark, range(agents))
+        if self._generators is not None:
+            crew = self._generators.crew(level)
+        run = LevelRun(level, self._benchmark, crew, self._on_phase)
         watcher = asyncio.create_task(self._watch(level))
         try:
             await run.play()
@@ -226,9 +250,9 @@ class Player:
         return later_s + settings.seconds + max(settings.warmup_s - passed_s, 0)
 
     def _doubt(self, result: LevelResult) -> str | None:
-        """Whether the generator itself kept up."""
+        """Whether the generator itself kept up; of several the worst."""
         settings = self._settings
-        late_s, cpu = result.lateness_p99_s, result.generator_cpu_share
+        late_s, cpu = result.worst_lateness_p99_s, result.generator_cpu_share
         if late_s is not None and late_s > settings.max_lateness_s:
             return (
                 f"the generator sent requests {late_s:.2f} s late (99th percentile; at most "

@@ -5,7 +5,18 @@ from dataclasses import dataclass, field
 
 from otel_agentperf.replay.search import Outcome, Verdict
 
-__all__ = ["BenchmarkResult", "LevelResult", "Progress"]
+__all__ = ["BenchmarkResult", "GeneratorLoad", "LevelResult", "Progress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorLoad:
+    """What one generator process had to do in a level's steady window, and whether it kept up."""
+
+    agents: int
+    requests: int
+    lateness_p99_s: float | None
+    cpu_share: float | None
+    """In cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +85,18 @@ class LevelResult:
     lateness_p99_s: float | None
     lateness_max_s: float | None
     generator_cpu_share: float | None
-    """CPU time of this process over the length of the steady window, in cores."""
+    """CPU time of a generator over the length of the steady window, in cores; of the busiest one."""
+    generators: tuple[GeneratorLoad, ...] = ()
+    """The processes that played the level's agents."""
     doubt: str | None = None
     """Why the level is not judged: the generator itself was too slow."""
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     """By tier."""
+
+    @property
+    def worst_lateness_p99_s(self) -> float | None:
+        """Of the generator that was latest: one that cannot keep up is not hidden by others that can."""
+        return max((each.lateness_p99_s for each in self.generators if each.lateness_p99_s is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

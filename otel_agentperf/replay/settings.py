@@ -98,10 +98,13 @@ class ReplaySettings:
     tool_delays: ToolDelays = field(default_factory=ToolDelays)
     cache_prefix: Placement = Placement.SYSTEM
     seed: int = 0
+    generators: int = 1
+    """Processes that share the agents of a level; with one, agents play in the caller's own."""
     max_lateness_s: float = 0.1
-    """A level whose requests were sent later than this after they were due, at the 99th percentile, is not judged."""
+    """A level whose requests were sent later than this after they were due, at the 99th percentile of a generator, is
+    not judged."""
     max_cpu_share: float = 0.9
-    """A level for which the generator used more than this of a core is not judged."""
+    """A level for which a generator used more than this of a core is not judged."""
     benchmark_id: str = field(default_factory=new_benchmark_id)
     resumed: int = 0
     """How often the benchmark was taken up again; keeps the ids of a level that is played anew apart."""
@@ -146,6 +149,7 @@ class ReplaySettings:
             ("tool delay cap", delays.cap_s, 0),
             ("fixed tool delay", delays.fixed_s, 0),
             ("retries", self.max_retries, 0),
+            ("number of generators", self.generators, 1),
             ("trajectories", self.trajectories, 1),
             ("trajectories per agent", self.trajectories_per_agent, 0),
             ("window limit", self.window_limit_s, self.seconds or 0),

@@ -1,12 +1,13 @@
 """Counts and samples of one level, and the result they make."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 from otel_agentperf import semconv
 from otel_agentperf.replay.dialects import OutputLimit
 from otel_agentperf.replay.exchange import Exchange, Failure
-from otel_agentperf.replay.results import LevelResult
+from otel_agentperf.replay.results import GeneratorLoad, LevelResult
 
 __all__ = ["Tally", "quantile"]
 
@@ -60,14 +61,15 @@ class Tally:
         self.ttft_s: list[float] = []
         self.output_speed_tps: list[float] = []
         self.e2e_latency_s: list[float] = []
-        self.lateness_s: list[float] = []
+        self.lateness_s: dict[int, list[float]] = defaultdict(list)
+        """By the number of the generator."""
 
-    def sent(self, phase: str, late_ns: int) -> None:
-        """A request starts, so much later than it was due."""
+    def sent(self, phase: str, late_ns: int, generator: int = 0) -> None:
+        """A request of this generator starts, so much later than it was due."""
         self.requests[phase] += 1
         self.inflight[phase] += 1
         if phase == semconv.PHASE_STEADY:
-            self.lateness_s.append(max(late_ns, 0) / 1e9)
+            self.lateness_s[generator].append(max(late_ns, 0) / 1e9)
 
     def ended(self, phase: str, answer: Exchange, limit: OutputLimit) -> None:
         """A request has an answer, or failed."""
@@ -120,16 +122,23 @@ class Tally:
         end_ns: int,
         steady_ns: tuple[int, int] | tuple[None, None],
         steady_unix_ns: tuple[int, int] | tuple[None, None],
-        cpu_s: float | None,
+        spent: Sequence[tuple[int, float | None]],
     ) -> LevelResult:
-        """The level's result, its window and the CPU time spent inside given."""
+        """The level's result, its window given, and of each generator its agents and its CPU share inside."""
         opened, closed = steady_ns
         completed = 0
-        cpu_share = None
         if opened is not None and closed is not None:
             completed = sum(opened <= end <= closed for end in self.completed)
-            if cpu_s is not None and closed > opened:
-                cpu_share = cpu_s * 1e9 / (closed - opened)
+        generators = tuple(
+            GeneratorLoad(
+                agents=its_agents,
+                requests=len(self.lateness_s[number]),
+                lateness_p99_s=quantile(self.lateness_s[number], 0.99),
+                cpu_share=cpu_share,
+            )
+            for number, (its_agents, cpu_share) in enumerate(spent)
+        )
+        lateness_s = list(chain.from_iterable(self.lateness_s.values()))
         return LevelResult(
             agents=agents,
             stopped=stopped,
@@ -166,10 +175,11 @@ class Tally:
             client_output_speed_p25_tps=quantile(self.output_speed_tps, 0.25),
             client_output_speed_p50_tps=quantile(self.output_speed_tps, 0.5),
             client_e2e_latency_p50_s=quantile(self.e2e_latency_s, 0.5),
-            lateness_p50_s=quantile(self.lateness_s, 0.5),
-            lateness_p99_s=quantile(self.lateness_s, 0.99),
-            lateness_max_s=max(self.lateness_s, default=None),
-            generator_cpu_share=cpu_share,
+            lateness_p50_s=quantile(lateness_s, 0.5),
+            lateness_p99_s=quantile(lateness_s, 0.99),
+            lateness_max_s=max(lateness_s, default=None),
+            generator_cpu_share=max((share for _, share in spent if share is not None), default=None),
+            generators=generators,
         )
 
 

@@ -18,6 +18,7 @@ from otel_agentperf.errors import UsageError
 from otel_agentperf.policies import parse
 from otel_agentperf.replay import PRESETS, Progress, Verdict, read_manifest
 from otel_agentperf.simulate import SimulateConfig
+from otel_agentperf_analyzers import open_source
 
 POLICY = """
 [[policy]]
@@ -101,6 +102,39 @@ async def test_a_search_judges_its_levels_by_their_spans_and_goes_on_after_a_sto
     code, _, err = await run(*options, "--resume", str(path), "--tool-delay-scale", "3")
     assert code == 2
     assert "cannot go on with b1: it was played with another tool delays" in err
+
+
+async def test_a_benchmark_of_several_generators_is_judged_recorded_and_taken_up_like_any_other(
+    url: str, policy: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    tier = ("--tier", f"{policy}:easy")
+    options = ("--endpoint", url, *SHORT, "--warmup", "0.2", *tier, "--store", str(store), "--format", "json")
+    code, out, err = await run(*options, "--agents", "3,5", "--generators", "2", "--benchmark-id", "b4", "--check")
+    assert code == 0, err
+    levels = json.loads(out)
+    assert [[each["agents"] for each in level["generators"]] for level in levels] == [[2, 1], [3, 2]]
+    assert [level["passed"] for level in levels] == ["own@1:easy", "own@1:easy"]
+    assert "3 agents: generators: 2 agents, " in err
+
+    with open_source(str(store)) as database:
+        turns = database.relation("turns").to_pylist()
+    for level in levels:
+        mine = [turn for turn in turns if turn["level"] == level["agents"]]
+        assert {turn["agent_index"] for turn in mine} == set(range(level["agents"]))
+        assert len({(turn["trajectory_id"], turn["agent_index"]) for turn in mine}) == len(
+            {turn["trajectory_id"] for turn in mine}
+        ), "no two agents share a trajectory"
+        assert sum(turn["phase"] == "steady" for turn in mine) == level["requests"]
+
+    record = json.loads((store / "b4.json").read_text())
+    assert record["settings"]["generators"] == 2
+    record["levels"] = record["levels"][:1]
+    stopped = tmp_path / "stopped.json"
+    stopped.write_text(json.dumps(record))
+    code, out, err = await run(*options, "--agents", "3,5", "--generators", "3", "--resume", str(stopped))
+    assert code == 0, err
+    assert [[each["agents"] for each in level["generators"]] for level in json.loads(out)] == [[2, 1], [2, 2, 1]]
 
 
 async def test_levels_of_the_users_own_are_judged_too(url: str, policy: Path, tmp_path: Path) -> None:
