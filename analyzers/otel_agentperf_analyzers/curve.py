@@ -17,6 +17,7 @@ from otel_agentperf_analyzers import bootstrap
 from otel_agentperf_analyzers.bootstrap import Floats, Integers, Weights
 from otel_agentperf_analyzers.sources.base import remove
 from otel_agentperf_analyzers.sources.build import sql_text
+from otel_agentperf_analyzers.sources.whole import publish
 
 __all__ = ["bins", "create", "empty", "load", "needed", "save"]
 
@@ -77,11 +78,10 @@ _ALWAYS: Final = (
 
 
 def load(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
-    """Fill it with what was saved; False when there is nothing that can be read."""
-    try:
-        connection.execute(f"CREATE OR REPLACE TABLE curve_rows AS FROM read_parquet({sql_text(str(path))})")
-    except (duckdb.IOException, duckdb.InvalidInputException):
+    """Fill it with what was saved; False when nothing was."""
+    if not path.exists():
         return False
+    connection.execute(f"CREATE OR REPLACE TABLE curve_rows AS FROM read_parquet({sql_text(str(path))})")
     return True
 
 
@@ -91,7 +91,7 @@ def save(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
     with suppress(duckdb.IOException, OSError):
         try:
             connection.execute(f"COPY curve_rows TO {sql_text(str(partial))} (FORMAT parquet)")
-            partial.rename(path)
+            publish(partial, path)
         finally:
             remove(partial)
 

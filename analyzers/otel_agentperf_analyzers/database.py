@@ -29,6 +29,7 @@ from otel_agentperf_analyzers.inputs import Inputs
 from otel_agentperf_analyzers.relations import Relations
 from otel_agentperf_analyzers.sources import Intake, Kept, Period, Skipped, rows
 from otel_agentperf_analyzers.sources.build import sql_text
+from otel_agentperf_analyzers.sources.whole import can_be_damage
 
 if TYPE_CHECKING:
     from otel_agentperf_analyzers.clickhouse.cost import Cost, Estimate
@@ -88,8 +89,7 @@ class Database:
         inputs: Inputs = Inputs(),
     ) -> None:
         self.source_name = source.name
-        self.notes: tuple[str, ...] = ()
-        """What a user should know of how the source is read."""
+        self._notes: list[str] = []
         self.skipped = Skipped()
         self._scratch = Path(tempfile.mkdtemp(prefix="otel-agentperf-"))
         self._kept: Kept | None = None
@@ -108,14 +108,40 @@ class Database:
             raise SourceError(
                 f"{source.name} does not fit into memory; narrow it with --since and --until"
             ) from problem
+        except duckdb.Error as problem:
+            try:
+                self._blame_cache(problem)
+            finally:
+                self.close()
+            raise
         except BaseException:
             self.close()
             raise
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the source is read; some of it is known when relations were asked for."""
+        damaged = [] if self._kept is None else list(dict.fromkeys(self._kept.damaged))
+        if not damaged:
+            return tuple(self._notes)
+        files = "1 file" if len(damaged) == 1 else f"{len(damaged):,} files"
+        told = (
+            f"{files} of the cache, missing or damaged, {'is' if len(damaged) == 1 else 'are'} made anew: {damaged[0]}"
+        )
+        return (*self._notes, told + (", ..." if len(damaged) > 1 else ""))
+
+    def note(self, text: str) -> None:
+        """Let a user know."""
+        self._notes.append(text)
+
+    @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """DuckDB, with all relations made. What only needs some of them is faster through `fetch`."""
-        self._relations.make_all()
+        try:
+            self._relations.make_all()
+        except duckdb.Error as problem:
+            self._blame_cache(problem)
+            raise
         return self._connection
 
     @property
@@ -128,20 +154,24 @@ class Database:
         return ()
 
     def fetch(self, sql: str, parameters: dict[str, Any] | None = None) -> pa.Table:
-        """Run a SELECT of our own, with parameters; errors are DuckDB's."""
-        if _CURVE.search(sql):
-            self._measure_curve()
-        self._relations.named_in(sql)
+        """Run a SELECT of our own, with parameters; errors are DuckDB's.
+
+        Raises:
+            SourceError: files of the cache were removed, or damaged so that only reading them showed it.
+        """
         try:
-            return selecting.fetch(self._connection, sql, parameters)
-        except duckdb.CatalogException:
-            # A name made up at run time, or a wrong one: then others are proposed.
-            self._relations.make_all()
-            return selecting.fetch(self._connection, sql, parameters)
-        except duckdb.IOException as problem:
-            if self._kept is None or self._kept.directory.exists():
-                raise
-            raise SourceError(f"the cache of {self.source_name} was removed while it was read; try again") from problem
+            if _CURVE.search(sql):
+                self._measure_curve()
+            self._relations.named_in(sql)
+            try:
+                return selecting.fetch(self._connection, sql, parameters)
+            except duckdb.CatalogException:
+                # A name made up at run time, or a wrong one: then others are proposed.
+                self._relations.make_all()
+                return selecting.fetch(self._connection, sql, parameters)
+        except duckdb.Error as problem:
+            self._blame_cache(problem)
+            raise
 
     def query(self, sql: str) -> pa.Table:
         """Run one SELECT over the documented relations.
@@ -211,6 +241,20 @@ class Database:
         the presets that fit the model."""
         with judging.applied(self._connection, tiers):
             return self.relation(name)
+
+    def _blame_cache(self, problem: duckdb.Error) -> None:
+        """Find out whether an error is that of a damaged cache; then what is damaged is removed.
+
+        Raises:
+            SourceError: it is; the next reader makes anew what is gone.
+        """
+        if self._kept is None or not can_be_damage(problem):
+            return
+        if not self._kept.directory.exists():
+            raise SourceError(f"the cache of {self.source_name} was removed while it was read; try again") from problem
+        if damaged := self._kept.check():
+            files = str(damaged[0]) if len(damaged) == 1 else f"{damaged[0]} and {len(damaged) - 1:,} more"
+            raise SourceError(f"damaged in the cache, and removed: {files}; try again") from problem
 
     def _measure_curve(self) -> None:
         """Fill `capacity_curve` for the tiers that are in force; its intervals are more than SQL can do."""
@@ -322,7 +366,7 @@ class Database:
                 growth = Growth(connection, self._kept, self._scratch, rest, self._has_doubles)
             connection.execute("SET preserve_insertion_order = false")
         self._shut(intake)
-        return Relations(connection, directory, growth, spans=intake.spans)
+        return Relations(connection, directory, growth, kept=self._kept, spans=intake.spans)
 
     def _shut(self, intake: Intake) -> None:
         """From here on only the files of this source, and our own, can be reached."""

@@ -10,6 +10,7 @@ A state is what a store held when it was read: which files of spans, and lines t
                                  a directory of files, each of some of the trajectories
     NAME.since-<key>.parquet     its rows of the trajectories that changed since an earlier state; all others are there
     touched.since-<key>.parquet  these trajectories
+    *.parquet.seal               what such a file was like when it was written (`whole.py`)
 
 So a relation is a whole file and layers above it, each four times smaller than the one below, or it is made whole: that
 keeps both the layers and what is made again few, however a store grows.
@@ -29,6 +30,7 @@ from otel_agentperf_analyzers import catalog
 from otel_agentperf_analyzers.sources.base import Kept, remove
 from otel_agentperf_analyzers.sources.build import sql_text
 from otel_agentperf_analyzers.sources.cache import SINCE, State
+from otel_agentperf_analyzers.sources.whole import is_whole, publish
 
 __all__ = ["Growth", "Layer", "Touched", "files"]
 
@@ -78,7 +80,7 @@ class Growth:
 
     def layers(self, name: str) -> list[Layer] | None:
         """The files of a relation over this state; None when it is not made."""
-        return _layers(self.kept.directory, name, set())
+        return self._layers(self.kept.directory, name, set())
 
     def bases(self, name: str, others: Sequence[str]) -> Iterator[str]:
         """Keys of earlier states from which it pays to go on, the latest first.
@@ -89,10 +91,12 @@ class Growth:
         now, found = self._now(), []
         for directory in self.kept.directory.parent.iterdir():
             state = None if directory == self.kept.directory else State.read(directory)
-            layers = None if state is None else _layers(directory, name, set())
-            if state is None or layers is None or not all((directory / other).exists() for other in others):
+            layers = None if state is None else self._layers(directory, name, set())
+            if state is None or layers is None:
                 continue
-            if not all((self.kept.spans / file).exists() for file in state.files.keys() - now.files.keys()):
+            if not all(is_whole(directory / other, self.kept.damaged) for other in ("rest.parquet", *others)):
+                continue
+            if not all(self._is_there(file, state) for file in state.files.keys() - now.files.keys()):
                 continue
             below = sum(state.files.values()) + state.rest
             if layers[-1].touched is not None:
@@ -118,7 +122,7 @@ class Growth:
     def note(self) -> None:
         """Write down what this state is, so that later ones can go on from it."""
         directory = self.kept.directory
-        if (directory / State.NAME).exists():
+        if is_whole(directory / "rest.parquet", self.kept.damaged) and State.read(directory) is not None:
             return
         self._copy("FROM " + self._rest_rows(), directory / "rest.parquet")
         partial = directory / f".{State.NAME}.{os.getpid()}"
@@ -131,8 +135,25 @@ class Growth:
     def _now(self) -> State:
         if self._state is None:
             [(rest,)] = self.connection.execute(f"SELECT count(*) FROM {self._rest_rows()}").fetchall()
-            self._state = State(dict(self.kept.parts), rest)
+            self._state = State(dict(self.kept.parts), dict(self.kept.seals), rest)
         return self._state
+
+    def _is_there(self, file: str, state: State) -> bool:
+        """Whether a file of spans is as an earlier state had it."""
+        return file in state.seals and state.seals[file].found(self.kept.spans / file) is not None
+
+    def _layers(self, directory: Path, name: str, seen: set[str]) -> list[Layer] | None:
+        damaged = self.kept.damaged
+        if is_whole(directory / f"{name}.parquet", damaged):
+            return [Layer(directory / f"{name}.parquet")]
+        with suppress(OSError):
+            for path in sorted(directory.glob(f"{name}{SINCE}*.parquet")):
+                since = path.stem.rpartition(SINCE)[2]
+                touched = directory / f"touched{SINCE}{since}.parquet"
+                below = None if since in seen else self._layers(directory.parent / since, name, {*seen, since})
+                if below is not None and is_whole(touched, damaged) and is_whole(path, damaged):
+                    return [*below, Layer(path, touched)]
+        return None
 
     def _rest_rows(self) -> str:
         sources = ["FROM spans_in_memory", *(f"FROM {files([path])}" for path in self.rest)]
@@ -199,7 +220,7 @@ class Growth:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self.connection.execute(f"COPY ({query}) TO {sql_text(str(partial))} (FORMAT parquet, COMPRESSION zstd)")
-            partial.rename(path)
+            publish(partial, path)
         finally:
             remove(partial)
 
@@ -219,19 +240,6 @@ def _changed(one: State, other: State) -> int:
     """Spans that are in files of one of two states only, or in no file."""
     apart = one.files.keys() ^ other.files.keys()
     return sum({**one.files, **other.files}[name] for name in apart) + one.rest + other.rest
-
-
-def _layers(directory: Path, name: str, seen: set[str]) -> list[Layer] | None:
-    if (directory / f"{name}.parquet").exists():
-        return [Layer(directory / f"{name}.parquet")]
-    with suppress(OSError):
-        for path in sorted(directory.glob(f"{name}{SINCE}*.parquet")):
-            since = path.stem.rpartition(SINCE)[2]
-            touched = directory / f"touched{SINCE}{since}.parquet"
-            below = None if since in seen else _layers(directory.parent / since, name, {*seen, since})
-            if below is not None and touched.exists():
-                return [*below, Layer(path, touched)]
-    return None
 
 
 def stacked(layers: Sequence[Layer]) -> str:

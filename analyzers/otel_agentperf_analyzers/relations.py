@@ -19,9 +19,10 @@ import xxhash
 from otel_agentperf_analyzers import catalog
 from otel_agentperf_analyzers.catalog import Relation
 from otel_agentperf_analyzers.growth import Growth, Layer, part, restricted, stacked
-from otel_agentperf_analyzers.sources.base import remove
+from otel_agentperf_analyzers.sources.base import Kept, remove
 from otel_agentperf_analyzers.sources.build import sql_text
 from otel_agentperf_analyzers.sources.cache import SINCE
+from otel_agentperf_analyzers.sources.whole import can_be_damage, is_whole, part_name, publish
 
 MANY_SPANS: Final = 20_000
 """From so many on, relations are files."""
@@ -47,6 +48,7 @@ class Relations:
     Args:
         directory: where files of relations go, and may be found; None to hold all in memory.
         growth: what is known of earlier states of the same source.
+        kept: the cache that this directory is of.
         spans: how many there are.
     """
 
@@ -56,11 +58,15 @@ class Relations:
         directory: Path | None,
         growth: Growth | None = None,
         *,
+        kept: Kept | None = None,
         spans: int = 0,
     ) -> None:
         self._connection = connection
         self._directory = directory
         self._growth = growth
+        self._kept = kept
+        self._damaged = [] if kept is None else kept.damaged
+        self._is_checked = False
         self._parts = -(-spans // SPANS_OF_PART)
         self._all = {relation.name: relation for relation in catalog.all_relations()}
         self._macros = catalog.macros()
@@ -98,11 +104,13 @@ class Relations:
 
     def place(self, name: str, made_from: Iterable[str]) -> Path | None:
         """The file that a table goes to, or is found in, which is made from these relations by other means than SQL;
-        None to hold it in memory."""
+        None to hold it in memory. What is there is whole."""
         if self._directory is None:
             return None
         digests = self._digests()
-        return self._directory / f"{name}-{_digest(' '.join(digests[each] for each in made_from))}.parquet"
+        path = self._directory / f"{name}-{_digest(' '.join(digests[each] for each in made_from))}.parquet"
+        is_whole(path, self._damaged)
+        return path
 
     def _digests(self) -> dict[str, str]:
         """Relation to what changes with its SQL, with that of what it is made from, and with the tables these read."""
@@ -144,25 +152,43 @@ class Relations:
         assert self._directory is not None
         name = _file(relation, digests)
         path = self._directory / f"{name}.parquet"
-        layers = [Layer(path)] if path.exists() else None
-        try:
-            if self._growth is not None and relation.is_by_trajectory:
-                layers = self._growth.layers(name) or self._grown(relation, digests)
-            if layers is None:
-                self._make_inputs(relation, digests)
-                if self._parts > 1 and self._is_parted(relation):
-                    self._write_parts(relation, path)
-                else:
-                    self._write(relation.query, path)
-                layers = [Layer(path)]
-            self._define(relation.name, "VIEW", stacked(layers))
-        except (duckdb.IOException, duckdb.InvalidInputException, OSError):
-            # The disk is full, or the machine went down while a file was written.
-            for layer in layers or [Layer(path)]:
-                remove(layer.path)
+        for _ in range(2):
+            layers = [Layer(path)] if is_whole(path, self._damaged) else None
+            try:
+                if self._growth is not None and relation.is_by_trajectory:
+                    layers = self._growth.layers(name) or self._grown(relation, digests)
+                if layers is None:
+                    self._make_inputs(relation, digests)
+                    if self._parts > 1 and self._is_parted(relation):
+                        self._write_parts(relation, path)
+                    else:
+                        self._write(relation.query, path)
+                    layers = [Layer(path)]
+                self._define(relation.name, "VIEW", stacked(layers))
+            except (duckdb.Error, OSError) as problem:
+                if isinstance(problem, duckdb.Error) and not can_be_damage(problem):
+                    raise
+                # The disk is full, or bytes on it changed that only reading shows: then once more, without these.
+                for layer in layers or [Layer(path)]:
+                    remove(layer.path)
+                if not self._drop_damaged():
+                    return False
+            else:
+                self._made[relation.name] = _Made(digests[relation.name], True)
+                return True
+        return False
+
+    def _drop_damaged(self) -> bool:
+        """Look for what only reading shows, once; whether there was any."""
+        if self._is_checked or self._kept is None:
             return False
-        self._made[relation.name] = _Made(digests[relation.name], True)
-        return True
+        self._is_checked = True
+        damaged = self._kept.check()
+        self._damaged += damaged
+        if damaged:
+            # Some of these may be what relations are views of.
+            self._made.clear()
+        return bool(damaged)
 
     def _grown(self, relation: Relation, digests: Mapping[str, str]) -> list[Layer] | None:
         """The relation's files, with one more for the trajectories that changed since an earlier state; None when no
@@ -174,7 +200,7 @@ class Relations:
         crossing = [each for each in self._all.values() if each.name in self._crossing]
         for each in crossing:
             self._make(each, digests)
-        if not all(self._made[each.name].is_file for each in crossing):
+        if not all((made := self._made.get(each.name)) is not None and made.is_file for each in crossing):
             return None
         self._growth.note()
         name = _file(relation, digests)
@@ -196,7 +222,7 @@ class Relations:
         try:
             options = "FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1"
             self._connection.execute(f"COPY ({query}) TO {sql_text(str(partial))} ({options})")
-            partial.rename(path)
+            publish(partial, path)
         finally:
             remove(partial)
 
@@ -211,8 +237,10 @@ class Relations:
         try:
             partial.mkdir()
             for number in range(self._parts):
-                self._write(part(relation, self._all, number, self._parts), partial / f"{number:03}.parquet")
-            partial.rename(path)
+                file = partial / part_name(number, self._parts)
+                self._write(part(relation, self._all, number, self._parts), file)
+            if not path.exists():  # another reader may have been first
+                partial.rename(path)
         finally:
             remove(partial)
 

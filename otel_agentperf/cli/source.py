@@ -31,11 +31,15 @@ def opened(source: str | None, period: Period, given: Given = Given()) -> Iterat
     with console.status("reading spans …") if console.is_terminal else nullcontext():
         database = open_source(source, since=since, until=until, inputs=inputs)
     with database:
-        for each in database.notes:
+        told = database.notes
+        for each in told:
             note(each)
         if period.explain:
             _tell_estimates(database)
         yield database
+        for each in database.notes:
+            if each not in told:
+                note(each)
         if period.explain:
             _tell_costs(database)
         if database.skipped.lines:

@@ -205,7 +205,7 @@ def test_very_many_spans_come_to_the_same_in_parts(
     made.clear()
     monkeypatch.setattr(relations, "SPANS_OF_PART", 30)
     assert all_rows(directory) == wanted
-    assert {"000.parquet", "004.parquet"} <= set(made)
+    assert {"000-of-005.parquet", "004-of-005.parquet"} <= set(made)
     assert not grown(made, "turns")
     made.clear()
     with path.open("a") as file:
@@ -214,7 +214,45 @@ def test_very_many_spans_come_to_the_same_in_parts(
     assert growth.SINCE in grown(made, "turns")[0]
 
 
-@pytest.mark.parametrize("harm", ["a layer", "the whole file below", "touched", "state", "rest", "spans below"])
+@pytest.mark.parametrize("harm", ["missing", "the last is missing", "cut", "flipped"])
+def test_a_part_can_be_harmed(
+    tmp_path: Path, spans: Notation, made: list[str], monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(relations, "SPANS_OF_PART", 30)
+    directory = tmp_path / "store"
+    directory.mkdir()
+    (directory / "spans-a-0.jsonl").write_text(spans(turns(0, 60)))
+    with open_source(str(directory)) as database:
+        wanted = sorted(map(repr, database.relation("turns").to_pylist()))
+    [parts] = (directory / cache.DIRECTORY).glob("*/results/*/turns-*.parquet")
+    files = sorted(parts.glob("*.parquet"))
+    match harm:
+        case "missing":
+            files[1].unlink()
+        case "the last is missing":
+            files[-1].unlink()
+        case "cut":
+            files[1].write_bytes(files[1].read_bytes()[:-20])
+        case "flipped":
+            data = bytearray(files[1].read_bytes())
+            data[len(data) // 3] ^= 255
+            files[1].write_bytes(data)
+    made.clear()
+    with open_source(str(directory)) as database:
+        assert sorted(map(repr, database.relation("turns").to_pylist())) == wanted
+        [note] = database.notes
+    assert str(parts) in note
+    assert files[0].name in made
+    made.clear()
+    with open_source(str(directory)) as database:
+        assert sorted(map(repr, database.relation("turns").to_pylist())) == wanted
+        assert database.notes == ()
+    assert made == []
+
+
+@pytest.mark.parametrize(
+    "harm", ["a layer", "the whole file below", "touched", "state", "rest", "rest is flipped", "spans below"]
+)
 def test_layers_can_be_harmed_at_any_time(tmp_path: Path, spans: Notation, harm: str) -> None:
     directory = tmp_path / "store"
     directory.mkdir()
@@ -231,6 +269,7 @@ def test_layers_can_be_harmed_at_any_time(tmp_path: Path, spans: Notation, harm:
         "touched": "*/results/*/touched*",
         "state": "*/results/*/state.json",
         "rest": "*/results/*/rest.parquet",
+        "rest is flipped": "*/results/*/rest.parquet",
         "spans below": "*/spans/*",
     }
     found = sorted(
@@ -238,7 +277,14 @@ def test_layers_can_be_harmed_at_any_time(tmp_path: Path, spans: Notation, harm:
     )
     assert found
     for each in found:
-        each.write_bytes(each.read_bytes()[:100]) if harm in ("a layer", "state") else each.unlink()
+        if harm in ("a layer", "state"):
+            each.write_bytes(each.read_bytes()[:100])
+        elif harm == "rest is flipped":
+            data = bytearray(each.read_bytes())
+            data[len(data) // 3] ^= 255
+            each.write_bytes(data)
+        else:
+            each.unlink()
     with path.open("a") as file:
         file.write(spans(turns(104, 106)))
     assert all_rows(directory) == from_scratch(directory)

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from otel_agentperf import policies
+from otel_agentperf.errors import SourceError
 from otel_agentperf_analyzers import open_source, relations
 from otel_agentperf_analyzers.sources import cache, chunks, store
 
@@ -160,6 +161,114 @@ def test_the_cache_can_be_harmed_at_any_time(
             os.truncate(results[0], results[0].stat().st_size // 2)
     assert turns(tmp_path) == 20
     assert turns(tmp_path) == 20
+
+
+def harmed(path: Path, harm: str) -> None:
+    """Do something to a file."""
+    data = path.read_bytes()
+    middle = len(data) // 3
+    match harm:
+        case "cut":
+            path.write_bytes(data[:-30])
+        case "empty":
+            path.write_bytes(b"")
+        case "garbage":
+            path.write_bytes(bytes(byte ^ 255 for byte in data))
+        case "flipped":
+            path.write_bytes(data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :])
+        case "missing":
+            path.unlink()
+
+
+def found(path: Path) -> tuple[list[str], tuple[str, ...]]:
+    """What a reader finds, and is told."""
+    with open_source(str(path)) as database:
+        rows = sorted(map(repr, database.relation("turns").to_pylist()))
+        return rows, database.notes
+
+
+@pytest.mark.parametrize("what", ["spans", "results"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "garbage", "flipped", "missing"])
+def test_what_is_damaged_is_made_anew(
+    tmp_path: Path, lines: Callable[..., str], monkeypatch: pytest.MonkeyPatch, what: str, harm: str
+) -> None:
+    monkeypatch.setattr(relations, "MANY_SPANS", 1)
+    for number in range(3):
+        path = tmp_path / f"spans-a-{number}.jsonl"
+        path.write_text(lines(number * 10, number * 10 + 10))
+        seal(path)
+    wanted, notes = found(tmp_path)
+    assert len(wanted) == 30
+    assert notes == ()
+    pattern = "spans/*.parquet" if what == "spans" else "results/*/turns-*.parquet"
+    part = sorted((tmp_path / ".cache" / cache.version()).glob(pattern))[0]
+    harmed(part, harm)
+    rows, notes = found(tmp_path)
+    assert rows == wanted
+    if (what, harm) == ("results", "missing"):
+        assert notes == ()
+    else:
+        assert notes == (f"1 file of the cache, missing or damaged, is made anew: {part}",)
+    assert part.exists()
+    assert found(tmp_path) == (wanted, ())
+
+
+@pytest.mark.parametrize("what", ["spans", "results"])
+def test_damage_that_only_reading_shows_is_told_and_removed(
+    tmp_path: Path, lines: Callable[..., str], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(relations, "MANY_SPANS", 1)
+    (tmp_path / "spans-a-0.jsonl").write_text(lines(0, 20))
+    seal(tmp_path / "spans-a-0.jsonl")
+    wanted, _ = found(tmp_path)
+    top = tmp_path / ".cache" / cache.version()
+    pattern = "spans/*.parquet" if what == "spans" else "results/*/turns-*.parquet"
+    [part] = top.glob(pattern)
+    # As a disk loses bytes: neither size nor time of change tell.
+    stat = part.stat()
+    with part.open("r+b") as file:
+        file.seek(4)
+        file.write(b"\xff" * (stat.st_size // 4))
+    os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    if what == "spans":
+        shutil.rmtree(top / "results")
+    with pytest.raises(SourceError, match=f"damaged in the cache, and removed: {part}; try again"):
+        found(tmp_path)
+    rows, _ = found(tmp_path)
+    assert rows == wanted
+    assert found(tmp_path) == (wanted, ())
+
+
+def test_a_copy_that_loses_times_is_as_good(
+    tmp_path: Path, lines: Callable[..., str], monkeypatch: pytest.MonkeyPatch, read: list[chunks.Chunk]
+) -> None:
+    monkeypatch.setattr(relations, "MANY_SPANS", 1)
+    (tmp_path / "spans-a-0.jsonl").write_text(lines(0, 20))
+    seal(tmp_path / "spans-a-0.jsonl")
+    wanted, _ = found(tmp_path)
+    files = list((tmp_path / ".cache").rglob("*.parquet"))
+    inodes = {path: path.stat().st_ino for path in files}
+    for path in files:
+        os.utime(path, ns=(0, 0))
+    read.clear()
+    assert found(tmp_path) == (wanted, ())
+    assert read == []
+    assert {path: path.stat().st_ino for path in files} == inodes
+
+
+def test_an_index_with_another_digit_is_not_believed(
+    tmp_path: Path, lines: Callable[..., str], read: list[chunks.Chunk]
+) -> None:
+    (tmp_path / "spans-a-0.jsonl").write_text(lines(0, 20))
+    seal(tmp_path / "spans-a-0.jsonl")
+    wanted, _ = found(tmp_path)
+    index = tmp_path / ".cache" / cache.version() / "index.json"
+    text = index.read_text()
+    assert text.count('"spans":20') == 1
+    index.write_text(text.replace('"spans":20', '"spans":21'))
+    read.clear()
+    assert found(tmp_path) == (wanted, ())
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("why", ["a file is in its place", "the disk is full"])

@@ -15,6 +15,7 @@ from otel_agentperf_analyzers.sources import rows
 if TYPE_CHECKING:
     from otel_agentperf_analyzers.database import Database
     from otel_agentperf_analyzers.inputs import Inputs
+    from otel_agentperf_analyzers.sources.whole import Seal
 
 EXAMPLES: Final = 5
 """Broken lines that are named; all are counted."""
@@ -155,6 +156,17 @@ class Kept(Protocol):
     @property
     def parts(self) -> Mapping[str, int]:
         """Names of these files, of those that were read, and how many spans each holds."""
+
+    @property
+    def seals(self) -> "Mapping[str, Seal]":
+        """What these files are like."""
+
+    @property
+    def damaged(self) -> list[Path]:
+        """Files that were missing or not as they were written, and are made anew."""
+
+    def check(self) -> list[Path]:
+        """Read all files, and remove those that are not as they were written; which these are."""
 
     def close(self) -> None:
         """Nothing of it is read or written any more."""

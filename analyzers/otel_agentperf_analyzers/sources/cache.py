@@ -1,12 +1,13 @@
 """The cache of a store: its segments as Parquet, and results over them.
 
     .cache/lock                              readers hold it shared; who cleans up, exclusively
-    .cache/<version>/index.json              which bytes of which segment are in which file
+    .cache/<version>/index.json              which bytes of which segment are in which file, and what that file was like
     .cache/<version>/spans/*.parquet         spans of these bytes, `rows.SCHEMA`
     .cache/<version>/results/<key>/*         relations over all spans of the store, when there were these (`growth.py`)
 
 All of it can be deleted at any time. The version names the schema, so that readers of two versions do not meet. Files
-appear whole, under names that say what is in them: readers that make the same one at once make it twice, no more.
+appear whole, under names that say what is in them: readers that make the same one at once make it twice, no more. A
+file that is not as it was written is made anew (`whole.py`).
 """
 
 import fcntl
@@ -22,11 +23,12 @@ import xxhash
 from otel_agentperf_analyzers.sources import rows
 from otel_agentperf_analyzers.sources.base import remove
 from otel_agentperf_analyzers.sources.chunks import Part
+from otel_agentperf_analyzers.sources.whole import Seal, is_whole
 
 DIRECTORY: Final = ".cache"
 
-_FORMAT: Final = 1
-"""Grows when the same bytes come to other rows."""
+_FORMAT: Final = 2
+"""Grows when the same bytes come to other rows, or files are written in another form."""
 
 _INDEX: Final = "index.json"
 
@@ -41,8 +43,8 @@ class PartFile(msgspec.Struct, frozen=True):
     """Bytes of the segment up to its end, decompressed."""
     file: str | None
     """None when these bytes hold no spans."""
-    size: int
-    """Bytes of the file: one that is not whole is no good."""
+    seal: Seal | None
+    """What the file was like when it was written."""
     part: Part
 
 
@@ -73,6 +75,13 @@ class Index(msgspec.Struct):
     segments: dict[str, Segment] = {}
 
 
+class _Written(msgspec.Struct, frozen=True):
+    """The index as it is written: a digit that changed would be another place in a segment."""
+
+    hash: str
+    index: msgspec.Raw
+
+
 class State(msgspec.Struct, frozen=True):
     """What a store held when results were made."""
 
@@ -80,6 +89,8 @@ class State(msgspec.Struct, frozen=True):
 
     files: dict[str, int] = {}
     """Files of spans, and how many each holds."""
+    seals: dict[str, Seal] = {}
+    """What these files were like."""
     rest: int = 0
     """Spans that were in no file."""
 
@@ -98,8 +109,11 @@ class Cache:
     def __init__(self, directory: Path, lock: int) -> None:
         self._directory = directory
         self._lock = lock
-        self.index = self._read()
+        self.index = _read_index(directory)
+        self.damaged: list[Path] = []
+        """Files that were missing or not as they were written; they are made anew."""
         self._parts: dict[str, int] = {}
+        self._seals: dict[str, Seal] = {}
         self._results: Path | None = None
 
     @classmethod
@@ -144,28 +158,53 @@ class Cache:
         """Files of the spans that were read, and how many each holds."""
         return self._parts
 
-    def holds(self, segment: Segment) -> bool:
-        """Whether all files of a segment are there, and whole."""
-        try:
-            return all(
-                each.file is None or (self.spans / each.file).stat().st_size == each.size for each in segment.parts
-            )
-        except OSError:
-            return False
+    @property
+    def seals(self) -> dict[str, Seal]:
+        """What these files are like."""
+        return self._seals
+
+    def whole(self, segment: Segment) -> Segment | None:
+        """A segment all of whose files are there, and as they were written; None when one is not."""
+        parts = []
+        for each in segment.parts:
+            if each.file is None or each.seal is None:
+                parts.append(each)
+                continue
+            path = self.spans / each.file
+            seal = each.seal.found(path)
+            if seal is None:
+                self.damaged.append(path)
+                return None
+            parts.append(each if seal is each.seal else msgspec.structs.replace(each, seal=seal))
+        return msgspec.structs.replace(segment, parts=parts)
+
+    def check(self) -> list[Path]:
+        """Read all files, and remove those that are not as they were written; which these are."""
+        damaged = [
+            self.spans / name
+            for name, seal in self._seals.items()
+            if seal.found(self.spans / name, is_read=True) is None
+        ]
+        for path in damaged:
+            remove(path)
+        for path in (self._directory / "results").glob("*/*.parquet"):
+            is_whole(path, damaged, is_read=True)
+        return damaged
 
     def write(self, index: Index) -> None:
         """Tell other readers what there is now; when it cannot be told, they find out for themselves."""
         partial = self._directory / f".{_INDEX}.{os.getpid()}"
         with suppress(OSError):
             try:
-                partial.write_bytes(msgspec.json.encode(index))
+                data = msgspec.json.encode(index)
+                partial.write_bytes(msgspec.json.encode(_Written(digest(data), msgspec.Raw(data))))
                 partial.rename(self._directory / _INDEX)
             finally:
                 remove(partial)
 
-    def keep(self, key: str, parts: Mapping[str, int]) -> None:
+    def keep(self, key: str, parts: Mapping[str, int], seals: Mapping[str, Seal]) -> None:
         """Say which spans were read; results over them are kept under this key."""
-        self._parts = dict(parts)
+        self._parts, self._seals = dict(parts), dict(seals)
         self._results = self._directory / "results" / key
         with suppress(OSError):
             self._results.mkdir(exist_ok=True)
@@ -174,12 +213,6 @@ class Cache:
     def close(self) -> None:
         """Let others clean up."""
         os.close(self._lock)
-
-    def _read(self) -> Index:
-        try:
-            return msgspec.json.decode((self._directory / _INDEX).read_bytes(), type=Index)
-        except (OSError, ValueError):
-            return Index()
 
 
 def version() -> str:
@@ -195,15 +228,22 @@ def digest(*data: bytes) -> str:
     return hashed.hexdigest()
 
 
+def _read_index(directory: Path) -> Index:
+    """What was told there is; nothing when it cannot be read."""
+    try:
+        written = msgspec.json.decode((directory / _INDEX).read_bytes(), type=_Written)
+        data = bytes(written.index)
+        return msgspec.json.decode(data, type=Index) if digest(data) == written.hash else Index()
+    except (OSError, ValueError):
+        return Index()
+
+
 def _clean(top: Path, directory: Path) -> None:
     """Remove what no reader needs. There is no other reader."""
     for entry in top.iterdir():
         if entry.is_dir() and entry != directory:
             remove(entry)
-    try:
-        index = msgspec.json.decode((directory / _INDEX).read_bytes(), type=Index)
-    except (OSError, ValueError):
-        index = Index()
+    index = _read_index(directory)
     results = sorted((directory / "results").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     states = {path.name: State.read(path) for path in results}
     needed = [path.name for path in results[-1:]] + [key for key, state in states.items() if state is not None][-1:]

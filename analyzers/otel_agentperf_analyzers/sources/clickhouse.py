@@ -117,7 +117,7 @@ class ClickHouse:
             return ClickHouseDatabase(self, since=since, until=until, inputs=inputs)
         except Impossible as problem:
             database = Database(self, since=since, until=until, inputs=inputs)
-            database.notes += (f"{problem}; its spans are read, and computed on this side",)
+            database.note(f"{problem}; its spans are read, and computed on this side")
             return database
 
     def read(self, intake: Intake) -> None:

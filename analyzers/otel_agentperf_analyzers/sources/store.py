@@ -18,6 +18,7 @@ from otel_agentperf_analyzers.sources.base import Intake
 from otel_agentperf_analyzers.sources.cache import Cache, Index, PartFile, Segment, digest
 from otel_agentperf_analyzers.sources.chunks import Chunk, Converters
 from otel_agentperf_analyzers.sources.files import DAMAGED, nothing, plain, read
+from otel_agentperf_analyzers.sources.whole import Seal
 
 _OPEN: Final = ".jsonl"
 _SEALED: Final = ".jsonl.zst"
@@ -84,13 +85,15 @@ class _Reading:
         self._store = store
         self._held = held
         self._intake = intake
-        self._known = {stem: each for stem, each in held.index.segments.items() if held.holds(each)}
+        self._known = {
+            stem: whole for stem, each in held.index.segments.items() if (whole := held.whole(each)) is not None
+        }
         self._segments: dict[str, Segment] = {}
         self._waiting: deque[Segment] = deque()
         """Whose chunks are being converted."""
         self._rest: list[bytes] = []
         """Lines that go to no file."""
-        self._is_changed = False
+        self._is_changed = self._known != held.index.segments
         self._has_gap = False
         """Lines of the segment at hand went to no file: those after them cannot."""
 
@@ -106,7 +109,8 @@ class _Reading:
             self._held.write(Index(self._segments))
         files = [each.file for each in parts if each.file is not None]
         spans = {each.file: each.part.spans for each in parts if each.file is not None}
-        self._held.keep(digest(*(file.encode() for file in files), *self._rest), spans)
+        seals = {each.file: each.seal for each in parts if each.file is not None and each.seal is not None}
+        self._held.keep(digest(*(file.encode() for file in files), *self._rest), spans, seals)
         if not files and not self._intake.spans:
             has_lines = any(not data.isspace() for data in self._rest) or bool(parts)
             raise nothing(self._store.name, self._intake.skipped, broken_before=0, has_lines=has_lines, hint=hint)
@@ -140,8 +144,8 @@ class _Reading:
 
     def _keep(self, chunk: Chunk, path: Path, part: chunks.Part) -> None:
         segment = self._waiting.popleft()
-        name, size = (path.name, path.stat().st_size) if part.spans else (None, 0)
-        segment.parts.append(PartFile(chunk.end, name, size, part))
+        name, seal = (path.name, Seal.of(path)) if part.spans else (None, None)
+        segment.parts.append(PartFile(chunk.end, name, seal, part))
         segment.next_line = chunk.first_line + chunk.data.count(b"\n")
         self._is_changed = True
 
