@@ -51,6 +51,11 @@ class TestAnExample:
         ({**LEAST, "mode": "sidecar"}, "/sidecar/containers"),
         ({**LEAST, "image": {"digest": "sha256:12"}}, "/image/digest"),
         ({**LEAST, "store": {"kind": "persistent"}, "autoscaling": {"enabled": True}}, "/store/kind"),
+        ({**LEAST, "salt": {"value": "salt"}}, "/salt/value"),
+        ({**LEAST, "salt": {"value": "00" * 16, "existingSecret": "salt"}}, "/salt"),
+        ({"config": {**LEAST["config"], "salt_file": "/salt"}}, "/config/salt_file"),
+        ({**LEAST, "ship": {"to": "s3://traces"}}, "/store/kind"),
+        ({**LEAST, "ship": {"to": "traces"}, "store": {"kind": "ephemeral"}}, "/ship/to"),
         ({**LEAST, "podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget"),
         ({**LEAST, "sidecar": {"pod": {"containers": []}}}, "/sidecar/pod/containers"),
     ],
@@ -115,6 +120,73 @@ def test_metrics_take_one_way_unless_told(values: dict[str, Any], wanted: list[s
     (workload,) = (each for each in render({**LEAST, **values}) if each["kind"] == "Deployment")
     (container,) = workload["spec"]["template"]["spec"]["containers"]
     assert [one["value"] for one in container["env"] if one["name"] == "OTEL_METRICS_EXPORTER"] == wanted
+
+
+@by_helm
+@pytest.mark.parametrize(
+    "values", [{"value": "00" * 16}, {"existingSecret": "mine", "key": "key"}], ids=["made", "own"]
+)
+def test_the_salt_is_a_file_of_a_secret(values: dict[str, str], tmp_path: Path) -> None:
+    found = render({**LEAST, "salt": values})
+    made = {each["metadata"]["name"]: each["stringData"] for each in found if each["kind"] == "Secret"}
+    assert list(made.values()) == ([{"salt": values["value"]}] if "value" in values else [])
+    (workload,) = (each for each in found if each["kind"] == "Deployment")
+    pod = workload["spec"]["template"]["spec"]
+    (volume,) = (each["secret"] for each in pod["volumes"] if "secret" in each)
+    assert volume["secretName"] == values.get("existingSecret", next(iter(made), ""))
+    (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "otel-agentperf-salt")
+    (config,) = (each["data"]["proxy.toml"] for each in found if "proxy.toml" in each.get("data", {}))
+    (tmp_path / "proxy.toml").write_text(config)
+    file = load(tmp_path / "proxy.toml", {}).salt_file
+    assert [file] == [f"{mount['mountPath']}/{each['path']}" for each in volume["items"]]
+    assert "OTEL_AGENTPERF_SALT" not in [each["name"] for each in pod["containers"][0]["env"]]
+
+
+@by_helm
+def test_pods_are_replaced_when_their_salt_changes() -> None:
+    sums = {
+        each["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        for digit in "01"
+        for each in render({**LEAST, "salt": {"value": digit * 32}})
+        if each["kind"] == "Deployment"
+    }
+    assert len(sums) == 2
+
+
+@by_helm
+@pytest.mark.parametrize("mode", ["gateway", "sidecar"])
+def test_segments_are_shipped_from_the_store_of_the_proxy(mode: str) -> None:
+    values = {
+        **LEAST,
+        "mode": mode,
+        "sidecar": {"containers": [{"name": "agent", "image": "agent:1"}]},
+        "store": {"kind": "ephemeral"},
+        "ship": {"to": "s3://traces/a b", "endpoint": "http://minio:9000", "existingSecret": "bucket"},
+    }
+    found = render(values)
+    (workload,) = (each for each in found if each["kind"] == "Deployment")
+    pod = workload["spec"]["template"]["spec"]
+    containers = {each["name"]: each for each in (*pod.get("initContainers", ()), *pod["containers"])}
+    ship, proxy = containers["ship"], containers["otel-agentperf"]
+    assert ship["args"] == ["ship", "/store", "--to=s3://traces/a b", "--every=60"]
+    assert ship["env"] == [{"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"}]
+    assert ship["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    assert "envFrom" not in proxy
+    assert ship["securityContext"] == proxy["securityContext"]
+    assert ship["securityContext"]["readOnlyRootFilesystem"] is True
+    assert ship.get("restartPolicy") == proxy.get("restartPolicy") == ("Always" if mode == "sidecar" else None)
+    stores = [[each for each in one["volumeMounts"] if each["name"] == "store"] for one in (ship, proxy)]
+    assert stores[0] == stores[1] == [{"name": "store", "mountPath": "/store"}]
+    mounts = {each["name"] for each in ship["volumeMounts"]}
+    assert mounts <= {each["name"] for each in pod["volumes"]}
+    if mode == "gateway":
+        (policy,) = (each for each in found if each["kind"] == "NetworkPolicy")
+        assert {"port": 9000} in policy["spec"]["egress"][-1]["ports"]
+
+
+@by_helm
+def test_nothing_is_shipped_unless_told() -> None:
+    assert "ship" not in str([each.get("spec") for each in render({**LEAST, "store": {"kind": "ephemeral"}})])
 
 
 README = (CHART / "README.md").read_text()

@@ -188,7 +188,7 @@ def test_streams_have_time_to_end(rendered: list[Object], tmp_path: Path) -> Non
 
 def test_a_sidecar_is_a_native_one(rendered: list[Object]) -> None:
     for each, spec, container in workloads(rendered):
-        beside = [one["name"] for one in spec["containers"] if one["name"] != "otel-agentperf"]
+        beside = [one["name"] for one in spec["containers"] if one["name"] not in ("otel-agentperf", "ship")]
         assert bool(beside) == (container.get("restartPolicy") == "Always")
         if beside:
             assert container in spec["initContainers"]

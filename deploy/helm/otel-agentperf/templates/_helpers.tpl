@@ -44,6 +44,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{/* The Secret with the key of all hashes, if there is one. */}}
+{{- define "otel-agentperf.saltSecret" -}}
+{{- if .Values.salt.existingSecret }}
+{{- .Values.salt.existingSecret }}
+{{- else if .Values.salt.value }}
+{{- printf "%s-salt" (include "otel-agentperf.fullname" . | trunc 58 | trimSuffix "-") }}
+{{- end }}
+{{- end }}
+
 {{/* Whether requests come in from other pods. */}}
 {{- define "otel-agentperf.served" -}}
 {{- if or (eq .Values.mode "gateway") .Values.sidecar.service }}true{{ end }}
@@ -71,6 +80,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.tls.secretName }}
 {{- $_ := set $config "tls_cert" "/etc/otel-agentperf/tls/tls.crt" }}
 {{- $_ := set $config "tls_key" "/etc/otel-agentperf/tls/tls.key" }}
+{{- end }}
+{{- if include "otel-agentperf.saltSecret" . }}
+{{- $_ := set $config "salt_file" (printf "/etc/otel-agentperf/salt/%s" .Values.salt.key) }}
 {{- end }}
 {{- if .Values.upstreamCA.configMapName }}
 {{- $_ := set $config "upstream_ca" (printf "/etc/otel-agentperf/upstream-ca/%s" .Values.upstreamCA.key) }}
@@ -131,10 +143,6 @@ env:
   - name: OTEL_EXPORTER_OTLP_HEADERS
     valueFrom: { secretKeyRef: { name: {{ . | quote }}, key: {{ $.Values.otlpHeaders.key | quote }} } }
   {{- end }}
-  {{- with .Values.tenantKey.secretName }}
-  - name: OTEL_AGENTPERF_SALT
-    valueFrom: { secretKeyRef: { name: {{ . | quote }}, key: {{ $.Values.tenantKey.key | quote }} } }
-  {{- end }}
   {{- with .Values.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -164,13 +172,7 @@ lifecycle:
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  readOnlyRootFilesystem: true
-  allowPrivilegeEscalation: false
-  capabilities: { drop: [ALL] }
-  seccompProfile: { type: RuntimeDefault }
+  {{- include "otel-agentperf.securityContext" . | nindent 2 }}
 volumeMounts:
   - name: otel-agentperf-config
     mountPath: /etc/otel-agentperf/proxy.toml
@@ -187,6 +189,11 @@ volumeMounts:
     mountPath: /etc/otel-agentperf/tls
     readOnly: true
   {{- end }}
+  {{- if include "otel-agentperf.saltSecret" . }}
+  - name: otel-agentperf-salt
+    mountPath: /etc/otel-agentperf/salt
+    readOnly: true
+  {{- end }}
   {{- if .Values.upstreamCA.configMapName }}
   - name: otel-agentperf-upstream-ca
     mountPath: /etc/otel-agentperf/upstream-ca
@@ -197,12 +204,65 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
+{{/* Of our containers: no rights, and nothing but volumes to write to. */}}
+{{- define "otel-agentperf.securityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+readOnlyRootFilesystem: true
+allowPrivilegeEscalation: false
+capabilities: { drop: [ALL] }
+seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{/* Sends sealed segments to a bucket. It reads the store as anybody does: when it ends or hangs, the proxy goes on. */}}
+{{- define "otel-agentperf.ship" -}}
+name: ship
+image: {{ include "otel-agentperf.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- if eq .Values.mode "sidecar" }}
+restartPolicy: Always
+{{- end }}
+args: [ship, /store, {{ printf "--to=%s" .Values.ship.to | quote }}, {{ printf "--every=%v" .Values.ship.everySeconds | quote }}]
+{{- if or .Values.ship.endpoint .Values.ship.region .Values.ship.env }}
+env:
+  {{- with .Values.ship.endpoint }}
+  - name: AWS_ENDPOINT_URL
+    value: {{ . | quote }}
+  {{- end }}
+  {{- with .Values.ship.region }}
+  - name: AWS_REGION
+    value: {{ . | quote }}
+  {{- end }}
+  {{- with .Values.ship.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- with .Values.ship.existingSecret }}
+envFrom:
+  - secretRef: { name: {{ . | quote }} }
+{{- end }}
+resources:
+  {{- toYaml .Values.ship.resources | nindent 2 }}
+securityContext:
+  {{- include "otel-agentperf.securityContext" . | nindent 2 }}
+volumeMounts:
+  - name: otel-agentperf-ship-tmp
+    mountPath: /tmp
+  - name: store
+    mountPath: /store
+{{- end }}
+
 {{- define "otel-agentperf.volumes" -}}
 - name: otel-agentperf-config
   configMap:
     name: {{ include "otel-agentperf.fullname" . }}
 - name: otel-agentperf-tmp
   emptyDir: { sizeLimit: 256Mi }
+{{- if .Values.ship.to }}
+- name: otel-agentperf-ship-tmp
+  emptyDir: { sizeLimit: 256Mi }
+{{- end }}
 {{- if eq .Values.store.kind "ephemeral" }}
 - name: store
   emptyDir: { sizeLimit: {{ .Values.store.size }} }
@@ -212,6 +272,13 @@ volumeMounts:
   secret:
     secretName: {{ . | quote }}
     {{- /* Beside containers of yours the pod has no group of ours, so that only the container itself closes the file off. */}}
+    defaultMode: {{ eq $.Values.mode "gateway" | ternary "0440" "0444" }}
+{{- end }}
+{{- with include "otel-agentperf.saltSecret" . }}
+- name: otel-agentperf-salt
+  secret:
+    secretName: {{ . | quote }}
+    items: [{ key: {{ $.Values.salt.key | quote }}, path: {{ $.Values.salt.key | quote }} }]
     defaultMode: {{ eq $.Values.mode "gateway" | ternary "0440" "0444" }}
 {{- end }}
 {{- with .Values.upstreamCA.configMapName }}
@@ -232,7 +299,7 @@ labels:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
-  checksum/config: {{ include "otel-agentperf.config" . | sha256sum }}
+  checksum/config: {{ print (include "otel-agentperf.config" .) .Values.salt.value | sha256sum }}
   {{- with .Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
