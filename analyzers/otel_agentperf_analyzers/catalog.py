@@ -25,7 +25,7 @@ No DuckDB here: the headers alone say everything.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.resources import files
@@ -33,7 +33,8 @@ from typing import Final
 
 __all__ = ["Column", "Metric", "Relation", "all_relations", "internal", "macros", "metrics", "relation", "relations"]
 
-_FOLDERS: Final = ("stitch", "staging", "metrics")
+_STITCHING: Final = "stitch"
+_FOLDERS: Final = (_STITCHING, "staging", "metrics")
 _COLUMN: Final = re.compile(r'(?P<name>"[^"]+"|\w+) (?P<type>.+?)(?: \[(?P<unit>[^\]]+)\])?: (?P<text>.+)')
 _FIELDS: Final = frozenset(("relation", "description", "grain", "requires", "source", "reads", "visibility", "storage"))
 _OPTIONAL: Final = frozenset(("scope", "filters", "order"))
@@ -107,9 +108,22 @@ def metrics() -> tuple[Metric, ...]:
 
 
 @cache
-def all_relations() -> tuple[Relation, ...]:
-    """Documented relations and the steps between, each after those it is made from."""
-    found = {each.name: each for each in map(parse, _texts())}
+def all_relations(*, is_linked: bool = True) -> tuple[Relation, ...]:
+    """Documented relations and the steps between, each after those it is made from.
+
+    Args:
+        is_linked: several processes wrote link keys. Otherwise there is nothing to stitch: what is read of it is
+            planned as what it is, without rows, and the steps to it are left out.
+    """
+    found = {each.name: each for folder in _FOLDERS for each in _parsed(folder)}
+    if not is_linked:
+        stitching = {each.name for each in _parsed(_STITCHING)}
+        read = {name for each in found.values() if each.name not in stitching for name in each.reads}
+        found = {
+            name: _emptied(each) if name in stitching else each
+            for name, each in found.items()
+            if name not in stitching or name in read
+        }
     order = TopologicalSorter({each.name: [name for name in each.reads if name in found] for each in found.values()})
     return tuple(found[name] for name in order.static_order())
 
@@ -119,12 +133,17 @@ def macros() -> str:
     return (files(__package__) / "sql" / "macros.sql").read_text("utf-8")
 
 
-def _texts() -> Iterator[str]:
-    for folder in _FOLDERS:
-        entries = (files(__package__) / "sql" / folder).iterdir()
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.endswith(".sql"):
-                yield entry.read_text("utf-8")
+@cache
+def _parsed(folder: str) -> tuple[Relation, ...]:
+    entries = (files(__package__) / "sql" / folder).iterdir()
+    texts = sorted((entry for entry in entries if entry.name.endswith(".sql")), key=lambda entry: entry.name)
+    return tuple(parse(entry.read_text("utf-8")) for entry in texts)
+
+
+def _emptied(relation: Relation) -> Relation:
+    """The same columns without rows."""
+    columns = ", ".join(f'CAST(NULL AS {column.type}) AS "{column.name}"' for column in relation.columns)
+    return replace(relation, is_table=False, reads=(), query=f"SELECT {columns} WHERE FALSE")
 
 
 def parse(text: str) -> Relation:

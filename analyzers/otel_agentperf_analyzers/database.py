@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import duckdb
 import pyarrow as pa
 
+from otel_agentperf import semconv
 from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf.policies import Tier, load_presets
 from otel_agentperf_analyzers import catalog, curve, judging, relations, selecting, sources
@@ -45,6 +46,9 @@ _CURVE: Final = re.compile(r"\bcapacity(_curve)?\b", re.IGNORECASE)
 
 _ORIGINALS: Final = "originals"
 """Name of the file that says, in the directory of kept results, that no span of these is there twice."""
+
+_UNLINKED: Final = "unlinked"
+"""Name of the file that says there that no two processes wrote link keys."""
 
 
 def open_source(
@@ -365,8 +369,25 @@ class Database:
                 rest = [path for path in intake.files if path.parent != self._kept.spans]
                 growth = Growth(connection, self._kept, self._scratch, rest, self._has_doubles)
             connection.execute("SET preserve_insertion_order = false")
+        is_linked = self._is_linked(intake)
         self._shut(intake)
-        return Relations(connection, directory, growth, kept=self._kept, spans=intake.spans)
+        return Relations(connection, directory, growth, kept=self._kept, spans=intake.spans, is_linked=is_linked)
+
+    def _is_linked(self, intake: Intake) -> bool:
+        """Whether several processes wrote link keys, so that there may be something to stitch."""
+        kept = None if intake.period.is_bounded or self._kept is None else self._kept.directory / _UNLINKED
+        if kept is not None and kept.exists():
+            return False
+        [(is_linked,)] = self._connection.execute(
+            f"""
+            SELECT COUNT(DISTINCT COALESCE(service_instance_id, '')) > 1
+            FROM all_spans WHERE "{semconv.LINK_KEYS}" IS NOT NULL
+            """
+        ).fetchall()
+        if kept is not None and not is_linked:
+            with suppress(OSError):
+                kept.touch()
+        return bool(is_linked)
 
     def _shut(self, intake: Intake) -> None:
         """From here on only the files of this source, and our own, can be reached."""

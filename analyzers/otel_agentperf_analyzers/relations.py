@@ -50,6 +50,7 @@ class Relations:
         growth: what is known of earlier states of the same source.
         kept: the cache that this directory is of.
         spans: how many there are.
+        is_linked: several processes wrote link keys.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Relations:
         *,
         kept: Kept | None = None,
         spans: int = 0,
+        is_linked: bool = False,
     ) -> None:
         self._connection = connection
         self._directory = directory
@@ -68,7 +70,7 @@ class Relations:
         self._damaged = [] if kept is None else kept.damaged
         self._is_checked = False
         self._parts = -(-spans // SPANS_OF_PART)
-        self._all = {relation.name: relation for relation in catalog.all_relations()}
+        self._all = {relation.name: relation for relation in catalog.all_relations(is_linked=is_linked)}
         self._macros = catalog.macros()
         self._words = {relation.name: frozenset(_words(relation.query)) for relation in self._all.values()}
         # Through these one trajectory's spans can tell of another one.
@@ -202,6 +204,8 @@ class Relations:
             self._make(each, digests)
         if not all((made := self._made.get(each.name)) is not None and made.is_file for each in crossing):
             return None
+        # Trajectories of spans are looked up, below, by what this one is made from.
+        self._make(self._all["spans"], digests)
         self._growth.note()
         name = _file(relation, digests)
         others = [f"{_file(each, digests)}.parquet" for each in crossing]

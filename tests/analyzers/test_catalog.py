@@ -1,12 +1,16 @@
 """The catalogue against the contract, against DuckDB, and against the cases."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 import pytest
 
 from otel_agentperf_analyzers import Database, catalog, open_source
+from otel_agentperf_analyzers.relations import Relations
 from otel_agentperf_analyzers.sources import rows
 
 STABLE = {
@@ -167,3 +171,22 @@ def test_filters_and_orders_name_columns() -> None:
 def test_a_wrong_header_is_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         catalog.parse(text)
+
+
+def test_what_nothing_is_stitched_for_keeps_its_columns() -> None:
+    every, fewer = ({each.name: each for each in catalog.all_relations(is_linked=told)} for told in (True, False))
+    assert {name for name in every if not name.startswith("stitch_")} <= fewer.keys()
+    emptied = [name for name, relation in fewer.items() if relation.query != every[name].query]
+    assert sorted(emptied) == ["stitch", "stitch_tools"]
+    for relations in (every, fewer):
+        assert {name for each in relations.values() for name in each.reads} & every.keys() <= relations.keys()
+    connection = duckdb.connect(":memory:")
+    with contextlib.closing(connection):
+        connection.execute(catalog.macros())
+        connection.register("no_spans", pa.Table.from_batches([], rows.SCHEMA))
+        connection.execute("CREATE TABLE raw_spans AS FROM no_spans")
+        every_made = Relations(connection, None, is_linked=True)
+        every_made.make(emptied)
+        for name in emptied:
+            wanted = connection.execute(f"DESCRIBE {name}").fetchall()
+            assert connection.execute(f"DESCRIBE {fewer[name].query}").fetchall() == wanted

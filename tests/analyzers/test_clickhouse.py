@@ -234,6 +234,21 @@ def test_a_table_that_is_not_there_is_named(table: str, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("writers", [0, 1, 2])
+def test_nothing_is_planned_for_link_keys_that_no_two_processes_wrote(
+    run: Callable[[str], str], tmp_path: Path, writers: int
+) -> None:
+    lines = golden.PROXY.read_text()
+    if writers:
+        lines += golden.of_fleet(tmp_path / "fleet", 1_767_240_000, proxies=writers)
+    path = tmp_path / "spans.jsonl"
+    path.write_text(lines)
+    with open_source(filled(run, f"of_{writers}", lines)) as ours, open_source(str(path)) as wanted:
+        found, expected = ours.relation("turns").to_pylist(), wanted.relation("turns").to_pylist()
+        assert differences(found, expected) == []
+        assert any("stitch" in cost.what for cost in ours.costs) == (writers > 1)
+
+
 def test_what_a_user_gives_stays_a_value(both: tuple[Database, Database]) -> None:
     ours, _ = both
     for text in ("a' OR 1 = 1 --", "a\\' OR 1 = 1 --", "\\", "`", "%s", "{x:String}"):

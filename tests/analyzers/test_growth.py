@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 import zstandard
 
@@ -141,6 +142,39 @@ def test_only_what_changed_is_made_again(tmp_path: Path, spans: Notation, made: 
     with open_source(str(directory)) as database:
         count = database.connection.execute(f"SELECT count(*) FROM read_parquet('{touched}')").fetchall()
     assert count == [(2,)]
+
+
+@pytest.mark.timeout(600)
+def test_link_keys_that_come_later_are_stitched(tmp_path: Path, spans: Notation, made: list[str]) -> None:
+    def stitches() -> int:
+        with open_source(str(directory)) as database:
+            return database.relation("stitch").num_rows
+
+    directory = tmp_path / "store"
+    directory.mkdir()
+    path = directory / "spans-a-0.jsonl"
+    # More than the fleet's, so that it would pay to go on from what is made of them.
+    path.write_text(spans(turns(0, 1200)))
+    assert all_rows(directory) == from_scratch(directory)
+    assert stitches() == 0
+    with path.open("a") as file:
+        file.write(spans(turns(1200, 1202)))
+    made.clear()
+    assert all_rows(directory) == from_scratch(directory)
+    assert not grown(made, "stitch_calls")
+    assert growth.SINCE in grown(made, "turns")[0]
+    lines = golden.of_fleet(tmp_path / "fleet", 1_767_240_000).splitlines(keepends=True)
+    half = len(lines) // 2
+    for part in (lines[:half], lines[half:]):
+        with path.open("a") as file:
+            file.writelines(part)
+        assert all_rows(directory) == from_scratch(directory)
+    assert stitches() > 300
+    made.clear()
+    with path.open("a") as file:
+        file.write(spans(turns(1202, 1204)))
+    assert all_rows(directory) == from_scratch(directory)
+    assert growth.SINCE in grown(made, "turns")[0]
 
 
 @pytest.mark.timeout(600)

@@ -26,6 +26,7 @@ from otel_agentperf_analyzers.clickhouse.scopes import Untranslatable, describes
 from otel_agentperf_analyzers.clickhouse.spans import SpanTable
 from otel_agentperf_analyzers.database import Database, unix_ns
 from otel_agentperf_analyzers.inputs import Inputs
+from otel_agentperf_analyzers.relations import Relations
 from otel_agentperf_analyzers.sources.base import Intake, Period
 from otel_agentperf_analyzers.sources.clickhouse import ClickHouse
 
@@ -66,9 +67,14 @@ class ClickHouseDatabase(Database):
             self._engine = self._check(source)
             period = Period(unix_ns(since), unix_ns(until))
             self._spans = self._counted(SpanTable(source.table, period, source.service, self._is_typed))
+            [[writers]] = self._client.rows(self._spans.linked(), "link keys")
+            is_linked = int(writers) > 1
+            self._relations = Relations(self._connection, None, is_linked=is_linked)
             prefix = f"agentperf_{uuid.uuid4().hex[:12]}"
             self._columns: dict[str, list[str]] = {}
-            self._planner = Planner(lambda names: self._spans.select(names), self._names, prefix)
+            self._planner = Planner(
+                lambda names: self._spans.select(names), self._names, prefix, catalog.all_relations(is_linked=is_linked)
+            )
         except BaseException:
             self.close()
             raise

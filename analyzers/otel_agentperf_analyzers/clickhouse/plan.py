@@ -81,13 +81,25 @@ class Planner:
         spans: SELECT of `raw_spans` with these columns.
         columns: names of the columns of a relation.
         prefix: of the names of temporary tables.
+        relations: all, each after those it is made from.
     """
 
     spans: Callable[[Set[str]], str]
     columns: Callable[[str], Sequence[str]]
     prefix: str
+    relations: Sequence[catalog.Relation]
     _made: dict[str, _Made] = field(default_factory=dict)
     _count: int = 0
+    _all: dict[str, catalog.Relation] = field(init=False)
+    _below: dict[str, frozenset[str]] = field(init=False)
+    """All that a relation is made from, however indirectly."""
+
+    def __post_init__(self) -> None:
+        self._all = {relation.name: relation for relation in self.relations}
+        self._below = {_RAW: frozenset()}
+        for each in self._all:
+            reads = frozenset(self._reads(each))
+            self._below[each] = reads.union(*(self._below[name] for name in reads & self._below.keys()))
 
     def statements(
         self, sql: str, parameters: Mapping[str, Any] | None, given: Mapping[str, Given]
@@ -102,7 +114,7 @@ class Planner:
         known: dict[str, Columns] = {table: each.columns for table, each in given.items()}
         inside: dict[str, str] = {}
         loose: list[str] = []
-        for table in sorted(given.keys() & set(_counted(parsed(sql))).union(*map(_below, needed))):
+        for table in sorted(given.keys() & set(_counted(parsed(sql))).union(*(self._below[each] for each in needed))):
             if len(given[table].selects) == 1:
                 [inside[table]] = given[table].selects
                 continue
@@ -111,13 +123,15 @@ class Planner:
                 yield Statement(select, table, part)
             inside[table] = " UNION ALL ".join(f"SELECT * FROM {name(part)}" for part in names)
             loose += names
-        beside = {each: tuple(given[table].selects for table in sorted(_below(each) & given.keys())) for each in needed}
+        beside = {
+            each: tuple(given[table].selects for table in sorted(self._below[each] & given.keys())) for each in needed
+        }
         there = {
             each: made
             for each, made in self._made.items()
             if each in needed and made.given == beside[each] and needed[each].columns <= made.columns.keys()
         }
-        reached = _reached(sql, needed.keys(), there.keys())
+        reached = self._reached(sql, needed.keys(), there.keys())
         for relation, each in needed.items():
             if relation not in reached:
                 continue
@@ -157,9 +171,7 @@ class Planner:
                 self.spans(needed.columns),
                 (),
             )
-        written = translate(
-            catalog.internal(relation).query, known, only=needed.columns, apart=f"{relation}__{{}}".format
-        )
+        written = translate(self._all[relation].query, known, only=needed.columns, apart=f"{relation}__{{}}".format)
         columns = {column: kind for column, kind in written.columns.items() if column in needed.columns}
         if columns.keys() == written.columns.keys():
             return columns, written.sql, written.shared
@@ -178,17 +190,18 @@ class Planner:
         """What a query is made from, each after what that is made from itself; the spans come first."""
         query = parsed(sql)
         direct = _counted(query)
-        every = {relation.name: relation for relation in catalog.all_relations()}
-        names = {each for each in every if each in direct or any(each in _below(user) for user in direct)}
+        every = self._all
+        used = direct.keys() & every.keys()
+        names = used.union(*(self._below[user] & every.keys() for user in used))
         uses: Counter[str] = Counter(direct)
         for each in names:
-            uses.update(_reads(each))
+            uses.update(self._reads(each))
         whole = direct.keys() if _has_star(query) else frozenset()
         found = {}
         for each, relation in every.items():
             if each not in names:
                 continue
-            above = [sql, *(every[user].query for user in names if each in _below(user))]
+            above = [sql, *(every[user].query for user in names if each in self._below[user])]
             columns = self.columns(each)
             if each not in whole:
                 columns = [column for column in columns if any(_names(text, column) for text in above)]
@@ -196,7 +209,7 @@ class Planner:
             found[each] = _Needed(frozenset(columns), is_kept)
         if not names:
             return found
-        found = {_RAW: _Needed(self._of_spans(sql, names, found), uses[_RAW] > 1), **found}
+        found = {_RAW: _Needed(self._of_spans(sql, names, found), max(uses[_RAW], uses[_SPANS]) > 1), **found}
         if any(each in self._made and not found[each].columns <= self._made[each].columns.keys() for each in found):
             # Who asks again for something else will ask for more: made once more, it has all but what costs most.
             every_column = {_RAW: [*COLUMNS], **{each: self.columns(each) for each in names}}
@@ -208,8 +221,8 @@ class Planner:
 
     def _of_spans(self, sql: str, names: Set[str], found: "Mapping[str, _Needed]") -> frozenset[str]:
         """Columns of the spans that are read."""
-        readers = {each: catalog.internal(each).query for each in names if _RAW in _reads(each)}
-        texts = [sql, *(catalog.internal(each).query for each in names)]
+        readers = {each: self._all[each].query for each in names if _RAW in self._reads(each)}
+        texts = [sql, *(self._all[each].query for each in names)]
         passed_on = found[_SPANS].columns if _SPANS in found else frozenset()
         others = [query for each, query in readers.items() if each != _SPANS]
         return frozenset(
@@ -222,17 +235,20 @@ class Planner:
             )
         )
 
+    def _reached(self, sql: str, needed: Set[str], there: Set[str]) -> set[str]:
+        """What a query reads, and what that is made from, as far as it is not there already."""
+        reached: set[str] = set()
+        todo = [*_counted(parsed(sql))]
+        while todo:
+            each = todo.pop()
+            if each in needed and each not in reached:
+                reached.add(each)
+                todo += [] if each in there else [*self._reads(each)]
+        return reached
 
-def _reached(sql: str, needed: Set[str], there: Set[str]) -> set[str]:
-    """What a query reads, and what that is made from, as far as it is not there already."""
-    reached: set[str] = set()
-    todo = [*_counted(parsed(sql))]
-    while todo:
-        each = todo.pop()
-        if each in needed and each not in reached:
-            reached.add(each)
-            todo += [] if each in there else [*_reads(each)]
-    return reached
+    def _reads(self, relation: str) -> Counter[str]:
+        """Tables that a relation's query reads, and how often."""
+        return Counter() if relation == _RAW else _read_by(self._all[relation].query)
 
 
 def _whole(select: str, inside: Mapping[str, str]) -> str:
@@ -258,23 +274,14 @@ def _whole(select: str, inside: Mapping[str, str]) -> str:
 @cache
 def beside() -> tuple[str, ...]:
     """Tables that relations read beside the spans."""
-    known = {each.name for each in catalog.all_relations()}
-    read = frozenset().union(*(_reads(each) for each in known))
-    return tuple(sorted(read - known - {_RAW}))
+    relations = catalog.all_relations()
+    read = frozenset[str]().union(*(_read_by(each.query) for each in relations))
+    return tuple(sorted(read - {each.name for each in relations} - {_RAW}))
 
 
 @cache
-def _reads(relation: str) -> Counter[str]:
-    """Tables that a relation's query reads, and how often."""
-    return Counter() if relation == _RAW else _counted(parsed(catalog.internal(relation).query))
-
-
-@cache
-def _below(relation: str) -> frozenset[str]:
-    """All that a relation is made from, however indirectly."""
-    known = {each.name for each in catalog.all_relations()}
-    reads = frozenset(_reads(relation))
-    return reads.union(*(_below(each) for each in reads & known))
+def _read_by(query: str) -> Counter[str]:
+    return _counted(parsed(query))
 
 
 def _counted(query: exp.Query) -> Counter[str]:

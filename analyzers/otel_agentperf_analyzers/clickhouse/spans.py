@@ -141,6 +141,15 @@ class SpanTable:
         """Gives spans and distinct spans."""
         return f"SELECT count(), uniqExact(sipHash64(TraceId, SpanId)) FROM {self.table}{self._where()}"
 
+    def linked(self) -> str:
+        """Gives how many processes wrote link keys."""
+        column = name(semconv.LINK_KEYS)
+        written = (
+            f"{column} IS NOT NULL" if self.is_typed else f"mapContains(SpanAttributes, {text(semconv.LINK_KEYS)})"
+        )
+        instance = f"ifNull({self._expression('service_instance_id')}, '')"
+        return f"SELECT uniqExact({instance}) FROM {self.table}{self._where(written)}"
+
     def with_doubles(self) -> "SpanTable":
         """The same, when some are there twice."""
         return replace(self, has_doubles=True)

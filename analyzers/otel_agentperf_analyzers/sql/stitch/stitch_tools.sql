@@ -8,6 +8,20 @@
 -- reads: stitch_placed, stitch_words, stitch_calls
 -- visibility: internal
 -- storage: table
+-- columns:
+--   trace_id VARCHAR: Trace of the call that asked.
+--   span_id VARCHAR: The link key: there is no span.
+--   service_instance_id VARCHAR: The process that told of the call that asked.
+--   trajectory_id VARCHAR: The trajectory.
+--   run_id VARCHAR: The agent run.
+--   turn_id VARCHAR: The turn that asked.
+--   tool_name VARCHAR: The tool.
+--   tool_call_id VARCHAR: The link key.
+--   start_ns BIGINT [ns]: Start.
+--   end_ns BIGINT [ns]: End.
+--   duration_source VARCHAR: gap or client.
+--   is_error BOOLEAN: The result is marked as an error.
+--   is_repeated BOOLEAN: Same tool, same arguments as an earlier call of the trajectory.
 WITH asked AS (
     SELECT
         stitch_placed.trajectory_id,
