@@ -107,14 +107,9 @@ class Database:
             self._load(intake)
             given.create(self._connection, inputs)
             self._relations = self._define(intake)
-        except duckdb.OutOfMemoryException as problem:
-            self.close()
-            raise SourceError(
-                f"{source.name} does not fit into memory; narrow it with --since and --until"
-            ) from problem
         except duckdb.Error as problem:
             try:
-                self._blame_cache(problem)
+                self._told_of_source(problem)
             finally:
                 self.close()
             raise
@@ -144,7 +139,7 @@ class Database:
         try:
             self._relations.make_all()
         except duckdb.Error as problem:
-            self._blame_cache(problem)
+            self._told_of_source(problem)
             raise
         return self._connection
 
@@ -161,7 +156,8 @@ class Database:
         """Run a SELECT of our own, with parameters; errors are DuckDB's.
 
         Raises:
-            SourceError: files of the cache were removed, or damaged so that only reading them showed it.
+            SourceError: files of the cache were removed, or damaged so that only reading them showed it; or memory
+                does not suffice.
         """
         try:
             if _CURVE.search(sql):
@@ -174,7 +170,7 @@ class Database:
                 self._relations.make_all()
                 return selecting.fetch(self._connection, sql, parameters)
         except duckdb.Error as problem:
-            self._blame_cache(problem)
+            self._told_of_source(problem)
             raise
 
     def query(self, sql: str) -> pa.Table:
@@ -246,12 +242,17 @@ class Database:
         with judging.applied(self._connection, tiers):
             return self.relation(name)
 
-    def _blame_cache(self, problem: duckdb.Error) -> None:
-        """Find out whether an error is that of a damaged cache; then what is damaged is removed.
+    def _told_of_source(self, problem: duckdb.Error) -> None:
+        """Find out whether an error is that of the source, too large or with a damaged cache.
 
         Raises:
-            SourceError: it is; the next reader makes anew what is gone.
+            SourceError: it is; the next reader makes anew what was damaged, and is removed.
         """
+        if isinstance(problem, duckdb.OutOfMemoryException):
+            raise SourceError(
+                f"{self.source_name} does not fit into memory; narrow it with --since and --until, "
+                f"or let DuckDB have more: {MEMORY}=8GB"
+            ) from problem
         if self._kept is None or not can_be_damage(problem):
             return
         if not self._kept.directory.exists():

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 
 from otel_agentperf import policies
-from otel_agentperf.errors import UsageError
+from otel_agentperf.errors import SourceError, UsageError
 from otel_agentperf_analyzers import Database, open_source
+from otel_agentperf_analyzers.database import MEMORY
 
 SPANS = """
 call t=0  traj=a turn=0 model=x first=0.5 last=1.5 end=2 in=100 out=21
@@ -216,3 +217,13 @@ def test_a_database_closes_and_leaves_nothing_behind(
         assert database.relation("turns").num_rows == 4
     assert not list((tmp_path / "tmp").iterdir())
     database.close()
+
+
+def test_what_needs_more_memory_than_there_may_be_is_told(
+    open_spans: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MEMORY, "50MB")
+    database = open_spans("call t=0 traj=a")
+    with pytest.raises(SourceError, match=f"does not fit into memory; .*{MEMORY}="):
+        database.query("SELECT list(range) FROM range(50_000_000)")
+    assert database.query("SELECT count(*) AS n FROM turns").to_pylist() == [{"n": 1}]
