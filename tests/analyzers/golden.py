@@ -14,6 +14,8 @@ from otel_agentperf import semconv
 CASES = Path(__file__).parents[1] / "cases" / "metrics"
 PROXY = Path(__file__).parents[1] / "data" / "spans" / "proxy.jsonl"
 
+_EPOCH_S = 1_767_225_600
+
 _IDS = frozenset(
     (
         semconv.TRAJECTORY_ID,
@@ -34,10 +36,15 @@ _IDS = frozenset(
 )
 
 
-def lines(to_lines: Callable[[str], str]) -> str:
-    """OTLP JSON lines of all cases, and of real traffic through the proxy."""
-    written = [PROXY.read_text()]
-    for number, path in enumerate(sorted(CASES.glob("*.txt")), 1):
+def lines(to_lines: Callable[[str], str], stores: Path) -> str:
+    """OTLP JSON lines of all cases, and of real traffic through a proxy and through several.
+
+    Args:
+        stores: a directory for those of the several.
+    """
+    cases = sorted(CASES.glob("*.txt"))
+    written = [PROXY.read_text(), of_fleet(stores, _EPOCH_S + (len(cases) + 1) * 3600)]
+    for number, path in enumerate(cases, 1):
         for notation in re.findall(r"^=== spans\n(.*?)(?=^=== )", path.read_text(), re.MULTILINE | re.DOTALL):
             written += [json.dumps(_own(json.loads(line), number)) + "\n" for line in to_lines(notation).splitlines()]
     return "".join(written)

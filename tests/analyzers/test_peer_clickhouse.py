@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import backend_shapes as shapes
+import golden
 import httpx
 import peer_clickhouse as peer
 import pytest
 
 from otel_agentperf.errors import SourceError
 from otel_agentperf_analyzers import Database, open_source
-
-GOLDEN = Path(__file__).parents[1] / "data" / "spans" / "proxy.jsonl"
 
 pytestmark = [
     pytest.mark.peer("clickhouse"),
@@ -22,11 +21,20 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def traffic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Spans of a proxy, and of several that share the calls of agents."""
+    directory = tmp_path_factory.mktemp("traffic")
+    path = directory / "spans.jsonl"
+    path.write_text(golden.PROXY.read_text() + golden.of_fleet(directory / "stores", 1_767_225_600))
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(traffic: Path) -> Iterator[str]:
     """ClickHouse with the golden spans in `otel.otel_traces` (maps) and `otel.json_traces` (JSON)."""
     python = peer.found()
     assert python is not None
-    rows = shapes.clickhouse_rows(shapes.spans_of(GOLDEN.read_text()))
+    rows = shapes.clickhouse_rows(shapes.spans_of(traffic.read_text()))
     rows.append({**rows[0], "TraceId": "f" * 32, "SpanId": "f" * 16, "ServiceName": "other"})
     with peer.running(python) as address, httpx.Client(base_url=f"http://{address}", timeout=60) as client:
 
@@ -42,24 +50,28 @@ def server() -> Iterator[str]:
 
 
 def contents(database: Database) -> list[dict[str, str]]:
-    sql = "SELECT content FROM spans WHERE cardinality(content) > 0 ORDER BY span_id"
+    sql = "SELECT content FROM spans WHERE cardinality(content) > 0 ORDER BY trace_id, span_id"
     return [dict(row["content"]) for row in database.query(sql).to_pylist()]
 
 
 @pytest.mark.parametrize("table", ["otel_traces", "json_traces"])
-def test_the_rows_are_those_of_the_file(server: str, table: str) -> None:
+def test_the_rows_are_those_of_the_file(server: str, traffic: Path, table: str) -> None:
     columns = "* EXCLUDE (attributes, resource_attributes, content, links)"
-    sql = f"SELECT {columns}, json_extract_string(links, '$[*].spanId') AS links FROM spans ORDER BY span_id"
+    sql = f"SELECT {columns}, json_extract_string(links, '$[*].spanId') AS links FROM spans ORDER BY trace_id, span_id"
+    joined = "SELECT * FROM stitch ORDER BY trace_id, span_id"
     service = "otel-agentperf-proxy"
     with open_source(f"clickhouse+http://{server}/otel?table={table}&service={service}&compute=here") as ours:
         found = ours.query(sql).to_pylist()
         content = contents(ours)
         turns = ours.relation("turns").to_pylist()
-    with open_source(str(GOLDEN)) as wanted:
+        stitched = ours.query(joined).to_pylist()
+    with open_source(str(traffic)) as wanted:
         for row, other in zip(found, wanted.query(sql).to_pylist(), strict=True):
             assert {name: (row[name], other[name]) for name in row if row[name] != other[name]} == {}
         assert content == contents(wanted)
         assert turns == wanted.relation("turns").to_pylist()
+        assert stitched == wanted.query(joined).to_pylist()
+        assert len(stitched) > 300
 
 
 def test_without_a_service_all_spans_are_read(server: str) -> None:
@@ -69,13 +81,13 @@ def test_without_a_service_all_spans_are_read(server: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["", "&service=otel-agentperf-proxy"])
-def test_time_bounds_reach_the_table(server: str, service: str) -> None:
-    starts = sorted({span.start_ns // 1000 for span in shapes.spans_of(GOLDEN.read_text())})
+def test_time_bounds_reach_the_table(server: str, traffic: Path, service: str) -> None:
+    starts = sorted({span.start_ns // 1000 for span in shapes.spans_of(traffic.read_text())})
     since, until = (datetime.fromtimestamp(starts[at] / 1e6, UTC) for at in (4, 10))
     url = f"clickhouse+http://{server}/otel?table=otel_traces&compute=here{service}"
     with (
         open_source(url, since=since, until=until) as ours,
-        open_source(str(GOLDEN), since=since, until=until) as wanted,
+        open_source(str(traffic), since=since, until=until) as wanted,
     ):
         ids = "SELECT DISTINCT span_id FROM spans WHERE service_name <> 'other' ORDER BY ALL"
         assert ours.query(ids).to_pylist() == wanted.query(ids).to_pylist()
