@@ -6,10 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import backend_shapes as shapes
 import golden
@@ -347,6 +348,94 @@ def test_a_read_only_user_gets_the_same_rows(data: Path, readonly: int, executes
         assert bool(ours.notes) != executes
         assert all("no temporary tables" in note and "readonly = 1" in note for note in ours.notes)
         assert differences(ours.relation("turns").to_pylist(), wanted.relation("turns").to_pylist()) == []
+
+
+USER = """
+<clickhouse>
+    <profiles><default><readonly>{readonly}</readonly></default></profiles>
+    <quotas><default/></quotas>
+    <users><default><password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+        {rights}
+    </default></users>
+</clickhouse>
+"""
+
+
+@contextmanager
+def asked_as(data: Path, directory: Path, rights: str, readonly: int = 0) -> Iterator[str]:
+    """The URL of the table, on a server whose user has these rights."""
+    python = peer.found()
+    assert python is not None
+    users = directory / "users.xml"
+    users.write_text(USER.format(rights=rights, readonly=readonly))
+    with peer.running(python, data, users=users) as address:
+        yield f"clickhouse+http://{address}/otel"
+
+
+def policy(condition: str) -> str:
+    """A row policy, as a right."""
+    filtered = f"<filter>{escape(condition)}</filter>"
+    return f"<databases><otel><otel_traces>{filtered}</otel_traces></otel></databases>"
+
+
+@pytest.mark.parametrize(("readonly", "executes"), [(0, True), (1, False), (2, True)])
+def test_a_row_policy_leaves_the_rows_that_the_user_may_see(
+    data: Path, tmp_path: Path, readonly: int, executes: bool
+) -> None:
+    spans = shapes.spans_of(golden.PROXY.read_text())
+    [*_, latest] = sorted({span.trace_id for span in spans})
+    seen = [each for each in spans if each.trace_id < latest]
+    assert 0 < len(seen) < len(spans)
+    path = tmp_path / "seen.jsonl"
+    path.write_text(json.dumps({"resourceSpans": shapes.resource_spans(seen)}) + "\n")
+    with (
+        asked_as(data, tmp_path, policy(f"TraceId < '{latest}'"), readonly) as url,
+        open_source(url) as ours,
+        open_source(str(path)) as wanted,
+    ):
+        assert isinstance(ours, ClickHouseDatabase) == executes
+        for relation in ("spans", "turns", "tool_calls", "trajectories", "runs"):
+            found, expected = ours.relation(relation).to_pylist(), wanted.relation(relation).to_pylist()
+            assert differences(found, expected, *FEWER_TYPES) == []
+        assert len(ours.relation("spans")) == len(seen)
+
+
+@pytest.mark.parametrize("readonly", [0, 1])
+def test_a_user_who_may_see_no_row_is_told_so(data: Path, tmp_path: Path, readonly: int) -> None:
+    with (
+        asked_as(data, tmp_path, policy("0"), readonly) as url,
+        pytest.raises(SourceError, match="holds no spans") as caught,
+    ):
+        open_source(url)
+    assert "\n" not in str(caught.value)
+
+
+SELECT = "<query>GRANT SELECT ON otel.otel_traces</query>"
+TEMPORARY = "<query>GRANT CREATE TEMPORARY TABLE ON *.*</query>"
+
+
+@pytest.mark.parametrize(("grants", "executes"), [(SELECT + TEMPORARY, True), (SELECT, False)])
+def test_no_other_right_is_needed_than_those_that_are_documented(
+    data: Path, tmp_path: Path, grants: str, executes: bool
+) -> None:
+    with (
+        asked_as(data, tmp_path, f"<grants>{grants}</grants>") as url,
+        open_source(url) as ours,
+        open_source(str(golden.PROXY)) as wanted,
+    ):
+        assert isinstance(ours, ClickHouseDatabase) == executes
+        assert [note for note in ours.notes if "no temporary tables" in note] == list(ours.notes)
+        assert bool(ours.notes) != executes
+        assert differences(ours.relation("turns").to_pylist(), wanted.relation("turns").to_pylist()) == []
+
+
+def test_a_user_who_may_not_read_the_table_is_told_so(data: Path, tmp_path: Path) -> None:
+    with (
+        asked_as(data, tmp_path, f"<grants>{TEMPORARY}</grants>") as url,
+        pytest.raises(SourceError, match=r"code 497.*grant .* ON otel.otel_traces") as caught,
+    ):
+        open_source(url)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_limit_of_the_server_is_told_with_what_helps(data: Path) -> None:

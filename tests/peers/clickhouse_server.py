@@ -1,10 +1,11 @@
-"""ClickHouse's HTTP interface over chdb, ClickHouse in a process: `python clickhouse_server.py [DIR] [STATEMENT ...]`,
+"""ClickHouse's HTTP interface over chdb, ClickHouse in a process: `python clickhouse_server.py DIR [STATEMENT ...]`,
 in chdb's environment.
 
 Prints its port. A request is answered as ClickHouse does as far as a client can tell: SQL in the body or `query`,
 parameters `param_NAME`, settings by their names, the default format, the summary of what was read, an error as status
 400 with its text and code. One request at a time, each with a connection of its own, all in one session. Data stays in
-DIR; statements, such as `SET readonly = 1`, are run before anything is asked.
+DIR, which may be followed by `?config-file=FILE`; statements, such as `SET readonly = 1`, are run before anything is
+asked.
 """
 
 import json
@@ -17,7 +18,7 @@ from chdb.session import Session
 
 OF_HTTP = {"query", "database", "default_format", "session_id", "session_timeout", "wait_end_of_query", "query_id"}
 
-session = Session(sys.argv[1] if len(sys.argv) > 1 else None)
+session = Session(sys.argv[1])
 for statement in sys.argv[2:]:
     session.query(statement)
 

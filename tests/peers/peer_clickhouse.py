@@ -62,15 +62,23 @@ def found() -> Path | None:
 
 
 @contextmanager
-def running(python: Path, data: Path | None = None, statements: Iterable[str] = ()) -> Iterator[str]:
+def running(
+    python: Path, data: Path | None = None, statements: Iterable[str] = (), users: Path | None = None
+) -> Iterator[str]:
     """A server; gives its HOST:PORT.
 
     Args:
         data: where its tables stay.
         statements: what is run before anything is asked.
+        users: a `users.xml`, which says what the user may do; all is asked as `default`.
     """
     script = Path(__file__).with_name("clickhouse_server.py")
-    command = [str(python), str(script), *([str(data)] if data is not None else []), *statements]
+    directory = ":memory:" if data is None else str(data)
+    if users is not None:
+        config = users.with_name("config.xml")
+        config.write_text(f"<clickhouse><users_config>{users}</users_config></clickhouse>")
+        directory += f"?config-file={config}"
+    command = [str(python), str(script), directory, *statements]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
