@@ -223,7 +223,7 @@ def test_what_needs_more_memory_than_there_may_be_is_told(
     open_spans: Callable[[str], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MEMORY, "50MB")
-    database = open_spans("call t=0 traj=a")
+    database = open_spans("call t=0 traj=a turn=0 model=y end=4 in=100 plain")
     with pytest.raises(SourceError, match=f"does not fit into memory; .*{MEMORY}="):
         database.query("SELECT list(range) FROM range(50_000_000)")
     assert database.query("SELECT count(*) AS n FROM turns").to_pylist() == [{"n": 1}]
