@@ -134,7 +134,9 @@ async def test_an_endpoint_that_fails_ends_the_level_whoever_asks(endpoint: Any,
         return make.answer() if len(endpoint.requests) < 20 else make.reply(status=500, chunks=[b"gone"])
 
     endpoint.script = dies
-    settings = make.settings(endpoint, levels=(4, 8), tool_delays=NOW, trajectories=10_000, max_retries=0, generators=2)
+    settings = make.settings(
+        endpoint, levels=(4, 8), tool_delays=NOW, trajectories=None, seconds=1e4, max_retries=0, generators=2
+    )
     result = await play(make.recording(), settings)
     assert result.stopped == "failing"
     (level,) = result.levels
