@@ -233,7 +233,9 @@ class Relations:
     def _is_parted(self, relation: Relation) -> bool:
         """Whether it pays: what only renames spans needs little memory, and would read all of them for each part."""
         made_from = (self._all[name] for name in relation.reads if name in self._all)
-        return relation.is_by_trajectory and any(each.is_by_trajectory and each.is_table for each in made_from)
+        return relation.is_by_trajectory and (
+            relation.is_table or any(each.is_by_trajectory and each.is_table for each in made_from)
+        )
 
     def _write_parts(self, relation: Relation, path: Path) -> None:
         """A directory with a file for each part of the trajectories, so that memory need hold one at a time."""
