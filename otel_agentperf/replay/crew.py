@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from otel_agentperf import semconv
 from otel_agentperf.replay.agents import Agent
 from otel_agentperf.replay.benchmark import AgentsLevel, Benchmark
 
-__all__ = ["Crew", "LocalCrew", "cancelled", "cpu_share"]
+__all__ = ["Crew", "LocalCrew", "cancelled", "carry", "cpu_share"]
 
 
 class Crew(Protocol):
@@ -49,7 +50,7 @@ class LocalCrew:
     def start(self) -> None:
         self._tasks = [asyncio.create_task(agent.run()) for agent in self._agents]
         for task in self._tasks:
-            task.add_done_callback(self._ended)
+            task.add_done_callback(partial(carry, failed=self.failed))
 
     async def enter(self, phase: str) -> None:
         self._level.phase = phase
@@ -77,11 +78,14 @@ class LocalCrew:
     def spent(self) -> Sequence[tuple[int, float | None]]:
         return [(len(self._agents), cpu_share(self._marks))]
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (exception := task.exception()) is not None and not self.failed.done():
-            self.failed.set_exception(exception)
-            # Nobody may be waiting any more.
-            self.failed.exception()
+
+def carry(ended: "asyncio.Future[None]", failed: "asyncio.Future[None]") -> None:
+    """Let the exception of one future be that of the other, unless that has one."""
+    exception = None if ended.cancelled() else ended.exception()
+    if exception is not None and not failed.done():
+        failed.set_exception(exception)
+        # Nobody may be waiting any more.
+        failed.exception()
 
 
 def cpu_share(marks: Sequence[tuple[int, float]]) -> float | None:

@@ -11,13 +11,14 @@ import pickle
 import signal
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from otel_agentperf.errors import UnavailableError
 from otel_agentperf.processes import ChildProcess
 from otel_agentperf.replay import line as said
 from otel_agentperf.replay.benchmark import Level
-from otel_agentperf.replay.crew import cancelled, cpu_share
+from otel_agentperf.replay.crew import cancelled, carry, cpu_share
 from otel_agentperf.replay.recording import Recording
 from otel_agentperf.replay.settings import ReplaySettings
 
@@ -91,7 +92,7 @@ class _RemoteCrew:
         for number, member in enumerate(self._members):
             member.told = (level, number)
         for each in generators:
-            each.gone.add_done_callback(self._lost)
+            each.gone.add_done_callback(partial(carry, failed=self.failed))
 
     def start(self) -> None:
         for member, share in zip(self._members, self._shares, strict=True):
@@ -112,13 +113,6 @@ class _RemoteCrew:
 
     def spent(self) -> list[tuple[int, float | None]]:
         return [(len(share), cpu_share(marks)) for share, marks in zip(self._shares, self._marks, strict=True)]
-
-    def _lost(self, gone: "asyncio.Future[None]") -> None:
-        exception = None if gone.cancelled() else gone.exception()
-        if exception is not None and not self.failed.done():
-            self.failed.set_exception(exception)
-            # Nobody may be waiting any more.
-            self.failed.exception()
 
 
 async def _answers(waiting: Sequence["asyncio.Future[R]"]) -> list[R]:

@@ -180,6 +180,14 @@ def harmed(path: Path, harm: str) -> None:
             path.unlink()
 
 
+def write_sealed(directory: Path, lines: Callable[..., str]) -> None:
+    """Three sealed segments of ten spans."""
+    for number in range(3):
+        path = directory / f"spans-a-{number}.jsonl"
+        path.write_text(lines(number * 10, number * 10 + 10))
+        seal(path)
+
+
 def found(path: Path) -> tuple[list[str], tuple[str, ...]]:
     """What a reader finds, and is told."""
     with open_source(str(path)) as database:
@@ -193,10 +201,7 @@ def test_what_is_damaged_is_made_anew(
     tmp_path: Path, lines: Callable[..., str], monkeypatch: pytest.MonkeyPatch, what: str, harm: str
 ) -> None:
     monkeypatch.setattr(relations, "MANY_SPANS", 1)
-    for number in range(3):
-        path = tmp_path / f"spans-a-{number}.jsonl"
-        path.write_text(lines(number * 10, number * 10 + 10))
-        seal(path)
+    write_sealed(tmp_path, lines)
     wanted, notes = found(tmp_path)
     assert len(wanted) == 30
     assert notes == ()
@@ -339,10 +344,7 @@ def test_time_bounds_leave_parts_out_and_keep_no_results(
     tmp_path: Path, lines: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relations, "MANY_SPANS", 1)
-    for number in range(3):
-        path = tmp_path / f"spans-a-{number}.jsonl"
-        path.write_text(lines(number * 10, number * 10 + 10))
-        seal(path)
+    write_sealed(tmp_path, lines)
     since, until = datetime(2026, 1, 1, 0, 0, 12, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 15, tzinfo=UTC)
     assert turns(tmp_path, since=since, until=until) == 3
     assert turns(tmp_path) == 30
