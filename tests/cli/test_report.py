@@ -111,6 +111,8 @@ def test_tools_and_missing_values_are_counted(live: Report) -> None:
     assert ("turns", "ttft", "failed", 1) in [
         (row.relation, row.metric, row.reason, row.count) for row in live.undefined
     ]
+    shown = " ".join(text(live, 160))
+    assert re.search(r"ttft: 1 turn \(the call failed first: 1\)", shown)
 
 
 def test_the_text_fits_80_columns_and_uses_more(levels: Report, live: Report) -> None:

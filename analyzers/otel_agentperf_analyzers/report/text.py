@@ -22,6 +22,7 @@ from otel_agentperf_analyzers.report.model import (
     Verdict,
     Work,
 )
+from otel_agentperf_analyzers.report.reasons import REASONS
 
 __all__ = ["amount", "count", "digits", "heading", "integer", "money", "plain", "plain_table", "render", "share"]
 
@@ -32,7 +33,7 @@ _ROOMY: Final = 120
 _TOOLS: Final = 15
 """Tools that are shown; the others are summed up in a line."""
 
-_EXPLAINED: Final = ("ttft", "output_speed", "e2e_latency", "job_latency", "cache_hit")
+_EXPLAINED: Final = ("ttft", "output_speed", "job_latency", "max_context", "cache_hit")
 """Metrics of the report whose missing values are counted in it."""
 
 
@@ -376,9 +377,10 @@ def _undefined(counted: Sequence[Undefined]) -> Iterable[RenderableType]:
     yield heading("Without a value")
     for metric, relation in dict.fromkeys((row.metric, row.relation) for row in counted):
         rows = [row for row in counted if (row.metric, row.relation) == (metric, relation)]
-        reasons = ", ".join(f"{row.reason.replace('_', ' ')} {row.count:,}" for row in rows)
+        reasons = "; ".join(f"{REASONS[row.reason]}: {row.count:,}" for row in rows)
         total = count(sum(row.count for row in rows), "turn" if relation == "turns" else "trajectory")
         yield Text(f"{metric}: {total} ({reasons})")
+    yield Text("Of all metrics: otel-agentperf query 'FROM undefined'", "dim")
 
 
 def plain_table(roomy: bool) -> Table:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from otel_agentperf_analyzers.explain import Explanation
 from otel_agentperf_analyzers.report.model import Benchmark, Figures, Report, Target
+from otel_agentperf_analyzers.report.reasons import REASONS
 from otel_agentperf_analyzers.report.text import amount, count, digits, integer, plain, share
 
 __all__ = [
@@ -399,7 +400,7 @@ def undefined(report: Report) -> Table | None:
     columns = [
         Column("metric", _named("metric")),
         Column("of", _named("relation")),
-        Column("reason", lambda row: row.reason.replace("_", " ")),
+        Column("reason", lambda row: REASONS[row.reason]),
         Column("count", _named("count"), integer),
     ]
     caption = "Figures without a value, which are in no percentile and no mean"

@@ -49,7 +49,7 @@
 --   response_model VARCHAR: The model that answered.
 --   reasoning_level VARCHAR: Reasoning effort asked for.
 --   max_tokens BIGINT [tokens]: Output limit asked for.
---   stream BOOLEAN: The client asked for a stream.
+--   stream BOOLEAN: The client asked for a stream; NULL where other instrumentations do not say.
 --   status VARCHAR: ok, error, cancelled (the client left), truncated (the stream broke off), or partial (not fully
 --     observed).
 --   http_status BIGINT: Status that the client got; NULL when it got none.

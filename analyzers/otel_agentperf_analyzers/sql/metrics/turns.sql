@@ -66,7 +66,7 @@
 --     0 when there was no such attempt, NULL when no such attempt reported any.
 --   agent_name VARCHAR: The agent, when known.
 --   agent_depth BIGINT: 0 for a root agent, 1 for its sub-agents, and so on.
---   stream BOOLEAN: The client asked for a stream.
+--   stream BOOLEAN: The client asked for a stream; NULL where other instrumentations do not say.
 --   cache_write_tokens BIGINT [tokens]: Input written to the cache; NULL when the server did not say.
 --   cost DOUBLE [currency]: Price of all its attempts; NULL when none has a price.
 --   wasted_cost DOUBLE [currency]: The part of it that attempts cost that failed or were repeated; NULL when it is not known.

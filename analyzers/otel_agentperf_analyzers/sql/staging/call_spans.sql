@@ -57,7 +57,11 @@ SELECT
     "gen_ai.request.max_tokens" AS max_tokens,
     COALESCE(
         "gen_ai.request.stream",
-        "agentperf.dialect" IS NULL AND "gen_ai.response.time_to_first_chunk" IS NOT NULL
+        -- Ours say it of every stream; others need not.
+        CASE
+            WHEN "agentperf.dialect" IS NOT NULL THEN FALSE
+            WHEN "gen_ai.response.time_to_first_chunk" IS NOT NULL THEN TRUE
+        END
     ) AS stream,
     COALESCE(
         "agentperf.status",
