@@ -234,6 +234,17 @@ def test_long_tables_say_what_they_leave_out(made: Made) -> None:
     assert many.left_out == f"The first {tables.ROWS} of {tables.ROWS + 5} rows; otel-agentperf tools has all."
 
 
+def test_what_has_no_value_says_why_in_words(made: Made) -> None:
+    table = tables.undefined(made.report)
+    assert table is not None
+    [(_, _, reason, number)] = [
+        row for row in table.rows if (row[0].text, row[1].text) == ("cost_of_trajectory", "trajectories")
+    ]
+    assert reason.text == "no price fits, or none was given"
+    [counts] = [row.count for row in made.report.undefined if row.metric == "cost_of_trajectory"]
+    assert number.text == f"{counts:,}"
+
+
 def test_margins_without_a_place_on_the_axis_are_left_out_and_counted(made: Made) -> None:
     rows = made.chart("benchmark-1-capacity-aa-agentperf@2026-07").rows
     odd = [rows[0] | {"margin": margin} for margin in (None, 0.0, float("inf"))]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,55 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs(prices=pricing.load(path))
 
 
+@pytest.fixture(scope="module")
+def traffic(to_lines: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("golden")
+    path = directory / "spans.jsonl"
+    path.write_text(golden.lines(to_lines, directory / "stores"))
+    return path
+
+
 @pytest.mark.parametrize("priced", [False, True])
-def test_every_null_of_the_golden_spans_has_one_reason(
-    to_lines: Callable[[str], str], tmp_path: Path, inputs: Inputs, priced: bool
-) -> None:
-    path = tmp_path / "spans.jsonl"
-    path.write_text(golden.lines(to_lines, tmp_path / "stores"))
-    with open_source(str(path), inputs=inputs if priced else Inputs()) as database:
+def test_every_null_of_the_golden_spans_has_one_reason(traffic: Path, inputs: Inputs, priced: bool) -> None:
+    with open_source(str(traffic), inputs=inputs if priced else Inputs()) as database:
         assert counted(database) == nulls(database)
+
+
+@pytest.fixture(scope="module")
+def database(traffic: Path) -> Iterator[Database]:
+    with open_source(str(traffic)) as database:
+        yield database
+
+
+@pytest.mark.parametrize(
+    ("relation", "column", "reason"),
+    [
+        ("levels", "pooled_e2e_speed_tps", "turns IN (0, failed_turns, failed_turns + estimated_turns)"),
+        ("levels", "jobs_per_hour_per_user", "job_latency_mean_s IS NULL"),
+        ("levels", "jobs_per_hour_per_accelerator", "accelerators IS NULL"),
+        ("levels", "energy_j", "power_mean_w IS NULL"),
+        ("levels", "energy_per_trajectory_j", "power_mean_w IS NULL OR completed_trajectories = 0"),
+        ("slo", "margin", "LEN(LIST_FILTER(targets, LAMBDA each: each.found IS NULL)) > 0"),
+        ("capacity", "agents_per_accelerator", "max_agents IS NULL OR accelerators IS NULL"),
+        ("capacity", "agents_per_mw", "max_agents IS NULL OR power_w IS NULL"),
+        ("tasks", "success_rate", "unknown = tasks"),
+        ("tasks", "tasks_per_hour", "unknown = tasks"),
+        ("tasks", "tokens_per_completed_task", "succeeded = 0"),
+    ],
+)
+def test_the_row_of_a_figure_over_many_turns_says_why_it_is_null(
+    database: Database, relation: str, column: str, reason: str
+) -> None:
+    """What `docs/definitions.md` says of these figures."""
+    rows = database.query(f"SELECT {column} IS NULL AS missing, {reason} AS explained FROM {relation}").to_pylist()
+    assert [row for row in rows if row["missing"] != row["explained"]] == []
+    assert {row["missing"] for row in rows} == {False, True}
+
+
+def test_no_capacity_comes_without_words(database: Database) -> None:
+    rows = database.query("SELECT statement FROM capacity WHERE max_agents IS NULL").to_pylist()
+    assert rows
+    assert all(row["statement"] for row in rows)
 
 
 SECONDS = st.sampled_from((None, 0, 0.5, 2))
