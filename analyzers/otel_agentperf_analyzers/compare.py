@@ -48,8 +48,9 @@ DIFFERENCES: Final = pa.schema(
     ]
 )
 """Columns of a comparison. `level` is NULL for live traffic. `change` is b - a, `relative` is change / a, each with the
-ends of its 95 % interval. `verdict`: better, worse, not shown (the interval holds 0), or too few (trajectories for an
-interval); `changed` where neither direction is better. `regressed`: worse by more than the threshold."""
+ends of its 95 % interval. `verdict`: better, worse, not shown (the interval holds 0), too few (trajectories for an
+interval), or undefined (one side has no value); `changed` where neither direction is better. `regressed`: worse by more
+than the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,7 @@ def _difference(
         quotients = (resampled[1] - resampled[0]) / np.where(resampled[0] == 0, np.nan, resampled[0])
     relative_ends = bootstrap.interval(quotients)
     relative = change / a if a else float("nan")
-    verdict = _verdict(figure.better, ends)
+    verdict = "undefined" if np.isnan(change) else _verdict(figure.better, ends)
     size = abs(change) if figure.is_share else abs(relative)
     return {
         "a": _known(a),

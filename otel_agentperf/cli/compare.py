@@ -44,7 +44,8 @@ def compare(
 ) -> None:
     """Compare two benchmarks, or two times of live traffic: differences with 95 % intervals over trajectories.
 
-    Sides that played the same tasks are compared task by task. A difference whose interval holds 0 is `not shown`.
+    Sides that played the same tasks are compared task by task. A difference whose interval holds 0 is `not shown`,
+    one of a figure that a side lacks is `undefined`.
 
     Example:
 

@@ -146,6 +146,16 @@ def test_what_reaches_over_the_target_is_unclear(open_spans: Callable[..., Datab
     assert row["statement"] == "the data cannot say: every interval reaches over a target"
 
 
+def test_a_target_without_a_value_is_said_to_be_that(open_spans: Callable[..., Database]) -> None:
+    """Nothing is streamed: there is no interval that could reach over a target."""
+    notation = "\n".join(
+        f"call t={number * 10} traj=t{number} plain in=10 out=61 chunk=1 end=2" for number in range(20)
+    )
+    database = open_spans(notation)
+    [row] = database.judged("capacity", [policies.parse("demo:standard")]).to_pylist()
+    assert row["statement"] == "the data cannot say: no load has a value for each target"
+
+
 def test_the_report_shows_the_curve_and_says_what_it_comes_to(open_spans: Callable[..., Database]) -> None:
     database = open_spans(live({1: 60, 2: 60, 3: 30}), Inputs(deployment=Deployment(accelerators=4)))
     tiers = [policies.parse(f"demo:{name}") for name in ("standard", "fast")]

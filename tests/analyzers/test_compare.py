@@ -67,6 +67,15 @@ def test_a_few_trajectories_have_no_interval(store: Open) -> None:
     assert (ttft["change"], ttft["change_low"], ttft["verdict"], ttft["regressed"]) == (1, None, "too few", False)
 
 
+def test_a_figure_that_one_side_lacks_is_undefined(store: Open) -> None:
+    a, b = store("a", traffic(lambda _: 1, words="cached=5")), store("b", traffic(lambda _: 1))
+    for found, sides in ((compare(a, b), (0.5, None)), (compare(b, a), (None, 0.5))):
+        hit = rows(found)["cache_hit"]
+        assert (hit["a"], hit["b"], hit["change"]) == (*sides, None)
+        assert (hit["verdict"], hit["regressed"]) == ("undefined", False)
+    assert "cache_hit" not in rows(compare(b, b))
+
+
 def tasks(extra: float) -> str:
     """Ten tasks of very different lengths, each a bit slower."""
     return "\n".join(

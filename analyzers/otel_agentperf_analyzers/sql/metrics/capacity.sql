@@ -94,6 +94,7 @@ of_replays AS (
         NOT COALESCE(BOOL_OR(holds AND level > first_fail), FALSE) AS is_monotone,
         CAST(NULL AS DOUBLE) AS agents_now,
         CAST(NULL AS BIGINT) AS judged,
+        CAST(NULL AS BIGINT) AS judged_defined,
         MAX(level) AS highest,
         BOOL_AND(comparable) AS comparable
     FROM of_levels
@@ -103,6 +104,7 @@ of_replays AS (
 of_bins AS (
     SELECT
         *,
+        LEN(LIST_FILTER(targets, LAMBDA each: each.found IS NULL)) = 0 AS is_defined,
         GREATEST(agents_low, CAST(FLOOR(agents_mean) AS BIGINT)) AS agents,
         MIN(agents_low) FILTER (verdict = 'fails') OVER (PARTITION BY policy, version, tier, model) AS first_fail
     FROM capacity_curve
@@ -123,6 +125,7 @@ of_live AS (
         NOT COALESCE(BOOL_OR(of_bins.verdict = 'holds' AND of_bins.agents_low > of_bins.first_fail), FALSE) AS is_monotone,
         ANY_VALUE(live_agents.agents_mean) AS agents_now,
         COUNT(*) FILTER (of_bins.verdict <> 'too few') AS judged,
+        COUNT(*) FILTER (of_bins.verdict <> 'too few' AND of_bins.is_defined) AS judged_defined,
         MAX(of_bins.agents_high) AS highest,
         COALESCE(BOOL_AND(slo.comparable), FALSE) AS comparable
     FROM of_bins
@@ -181,6 +184,8 @@ SELECT
             WHEN method = 'replay' THEN FORMAT('{} agents; missed at {}', max_agents, first_fail)
             WHEN judged = 0 THEN 'the data cannot say: no load was met by enough trajectories'
             WHEN max_agents IS NULL AND first_fail IS NOT NULL THEN FORMAT('no load is shown to hold; {} is shown to fail', first_fail)
+            WHEN max_agents IS NULL AND judged_defined = 0
+                THEN 'the data cannot say: no load has a value for each target'
             WHEN max_agents IS NULL THEN 'the data cannot say: every interval reaches over a target'
             WHEN first_fail IS NOT NULL THEN FORMAT('{} agents; {} is shown to fail', max_agents, first_fail)
             WHEN max_agents >= highest THEN FORMAT('at least {}: more were never at work', max_agents)
