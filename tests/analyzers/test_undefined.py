@@ -151,7 +151,7 @@ OTHERS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(calls=st.lists(CALL, min_size=1, max_size=16), others=st.lists(OTHERS, max_size=6))
 def test_every_null_has_one_reason_whatever_spans_tell(
     to_lines: Callable[[str], str],
