@@ -30,8 +30,12 @@ UNNAMED_ERROR: Final = "error"
 
 EVENT_STREAM: Final = "text/event-stream"
 
+DONE: Final = b"[DONE]"
+"""Data of the last event of OpenAI's streams; gateways and older vLLM end streams of other formats with it, too."""
+
 HEAD_BYTES: Final = 6
-"""An event stream shows itself with its first field name, the longest of which is `event:`."""
+"""An event stream shows itself with its first field name, the longest of which is `event:`; where it is labelled as
+one, the first byte tells that it is none."""
 
 TOO_LARGE: Final = "response too large to read"
 
@@ -223,7 +227,7 @@ def fill_tools(facts: RequestFacts, tools: Shallow) -> list[Raw]:
 
 def fill_system(facts: RequestFacts, system: Raw) -> None:
     """Put a system prompt that stands beside the messages into the facts."""
-    if system not in (b"", b"null"):
+    if len(system) and bytes(memoryview(system)[:4]) != b"null":
         facts.system_bytes = len(system)
         facts.text_bytes += len(system)
 
@@ -256,6 +260,9 @@ class BodyParser(ABC):
 
     Subclasses fill `self.facts`; `self.keeping` says whether the text of the stream is still worth keeping.
     """
+
+    ends_with_done: ClassVar[bool] = False
+    """`[DONE]` says that the response is complete; where not, it says nothing."""
 
     def __init__(self, request: RequestFacts, status: int, content_type: str, *, content: bool = False) -> None:
         self.facts = ResponseFacts()
@@ -290,19 +297,22 @@ class BodyParser(ABC):
         `head` is the start of the body without white space, of `HEAD_BYTES` at least where the body has so many;
         empty when the start was not seen. No more of it may decide than its first `HEAD_BYTES`.
         """
-        # Servers mislabel streams or do not label them; no JSON document starts like an event.
-        is_stream = self._content_type == EVENT_STREAM or head.startswith((b"data:", b"event:", b"id:", b":"))
+        # Servers mislabel streams or do not label them, and documents, too; no JSON document starts like an event.
+        if self._content_type == EVENT_STREAM:
+            is_stream = not head.startswith((b"{", b"["))
+        else:
+            is_stream = head.startswith((b"data:", b"event:", b"id:", b":"))
         return SSEFraming() if is_stream else None
 
-    def output(self, time_ns: int, reasoning: str, answer: str) -> None:
-        """Note an output chunk with this much text of both kinds; without any it is none."""
+    def output(self, time_ns: int, reasoning: str, answer: str, *, media: bool = False) -> None:
+        """Note an output chunk with this much text of both kinds; without any, and without media, it is none."""
         text = reasoning + answer
-        if not text:
+        if not text and not media:
             return
         facts = self.facts
         facts.output_ns.append(time_ns)
         facts.output_bytes += canonical.utf8_bytes(text)
-        if answer and facts.first_answer_ns is None:
+        if (answer or media) and facts.first_answer_ns is None:
             facts.first_answer_ns = time_ns
 
     def note(self, problem: str) -> None:
@@ -316,7 +326,7 @@ class BodyParser(ABC):
         self._last_ns = time_ns
         if not self._decided:
             head = b"".join([*self._pieces, data]).lstrip()
-            if len(head) < HEAD_BYTES and self._content_type != EVENT_STREAM:
+            if len(head) < (1 if self._content_type == EVENT_STREAM else HEAD_BYTES):
                 self._collect(data)
                 return
             data = b"".join([*self._pieces, data])
@@ -367,7 +377,10 @@ class BodyParser(ABC):
 
     def _event(self, time_ns: int, event: Event) -> None:
         try:
-            self.on_event(time_ns, event)
+            if event[1] == DONE:
+                self.facts.terminal = self.facts.terminal or self.ends_with_done
+            else:
+                self.on_event(time_ns, event)
         except Exception as error:  # the observation of a call must not fail with its body
             self.note(_problem("event", error))
 
@@ -384,7 +397,7 @@ class BodyParser(ABC):
         if self._framing is not None:
             for event in self._framing.finish():
                 # A stream cut off inside an event leaves half of one: no problem of the format.
-                if event[1] == b"[DONE]" or canonical.is_json(event[1]):
+                if event[1] == DONE or canonical.is_json(event[1]):
                     self._event(self._last_ns, event)
             if self._framing.skipped:
                 self.note(f"{self._framing.skipped} events too large to read")

@@ -1,9 +1,13 @@
 """How a streamed body is cut into events."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 Event = tuple[bytes, bytes]
 """Event type (b"" when the framing has none or it was not said) and data."""
+
+
+ERROR: Final = b"error"
+"""Type of an event that tells an error."""
 
 
 class Framing(Protocol):

@@ -213,8 +213,6 @@ class OpenAIChatParser(ChoicesParser):
         self._choices: dict[int, _OpenChoice] = {}
 
     def on_event(self, time_ns: int, event: Event) -> None:
-        if self.is_done(event[1]):
-            return
         chunk = decode(_CHUNK, event[1])
         self.take_head(chunk)
         if not chunk.choices:

@@ -1,7 +1,7 @@
 """What responses of OpenAI's chat and completions have in common: chunks of choices, usage, errors, and their end."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -13,8 +13,6 @@ from otel_agentperf_proxy.dialects.canonical import Part
 from otel_agentperf_proxy.dialects.openai_usage import read_timings, read_usage
 from otel_agentperf_proxy.dialects.shallow import string
 from otel_agentperf_proxy.facts import RequestFacts
-
-DONE: Final = b"[DONE]"
 
 
 class Head(Struct):
@@ -38,6 +36,8 @@ class ChoicesParser(BodyParser):
     server sends both.
     """
 
+    ends_with_done: ClassVar[bool] = True
+
     def __init__(
         self, request: RequestFacts, status: int, content_type: str, *, content: bool = False, prompts: int = 1
     ) -> None:
@@ -45,14 +45,6 @@ class ChoicesParser(BodyParser):
         asked = request.attributes.get(semconv.GEN_AI_REQUEST_CHOICE_COUNT, 1)
         self._expected = prompts * (asked if isinstance(asked, int) else 1)
         self._timings: Any = None
-        self._done = False
-
-    def is_done(self, data: bytes) -> bool:
-        """Whether an event is the stream's last."""
-        if data != DONE:
-            return False
-        self._done = self.facts.terminal = True
-        return True
 
     def take_head(self, found: Head) -> None:
         """Take over what a chunk says beside its choices."""

@@ -141,8 +141,7 @@ class OpenAICompletionsParser(ChoicesParser):
         self._choices: dict[int, _OpenChoice] = {}
 
     def on_event(self, time_ns: int, event: Event) -> None:
-        if not self.is_done(event[1]):
-            self.output(time_ns, "", self._take(event[1]))
+        self.output(time_ns, "", self._take(event[1]))
 
     def _take(self, data: bytes) -> str:
         """Take over a chunk; the text that it holds."""

@@ -57,8 +57,7 @@ class OpenAIEmbeddingsParser(ChoicesParser):
 
     def on_event(self, time_ns: int, event: Event) -> None:
         """Vectors do not come as a stream; a server that sends one all the same is read as far as it goes."""
-        if not self.is_done(event[1]):
-            self.take_head(decode(_ANSWER, event[1]))
+        self.take_head(decode(_ANSWER, event[1]))
 
     def on_stream_end(self) -> None:
         self.end(())

@@ -263,8 +263,6 @@ class OpenAIResponsesParser(BodyParser):
         """Role and parts of the items that the last event told."""
 
     def on_event(self, time_ns: int, event: Event) -> None:
-        if event[1] == b"[DONE]":
-            return
         found = decode(_EVENT, event[1])
         kind = string(found.type) or event[0].decode("ascii", "replace")
         if kind.endswith(".delta"):

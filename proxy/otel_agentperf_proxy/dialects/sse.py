@@ -1,12 +1,14 @@
 """Server-sent events, sans I/O: bytes in, events out, any split of the bytes gives the same events.
 
 Follows the HTML standard, section 9.2.6 (line ends LF, CRLF and CR, comments, several data lines), but for `id` and
-`retry`, which say nothing about the response.
+`retry`, which say nothing about the response, and for errors that servers write outside of it: llama.cpp until
+September 2025 in a field `error`, Google as a bare JSON document after the last event. Both become events of type
+`error`.
 """
 
 from typing import Final
 
-from otel_agentperf_proxy.dialects.framing import Event
+from otel_agentperf_proxy.dialects.framing import ERROR, Event
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
@@ -27,6 +29,8 @@ class SSEFraming:
         self._line_size = 0
         self._type = b""
         self._data: list[bytes] = []
+        self._document: list[bytes] = []
+        """Lines of a JSON document that stands where an event could."""
         self._event_size = 0
         self._too_large = False
 
@@ -85,15 +89,22 @@ class SSEFraming:
         if self._too_large or line.startswith(_COMMENT):
             return
         self._event_size += len(line) + 1
+        if self._document or (line.startswith(b"{") and not self._data):
+            self._document.append(line)
+            return
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value.removeprefix(b" "))
         elif name == b"event":
             self._type = value.removeprefix(b" ")
+        elif name == ERROR:
+            self._type = ERROR
+            self._data.append(b'{"error":%b}' % value)
 
     def _give_up(self) -> None:
         self._too_large = True
         self._data.clear()
+        self._document.clear()
         self._event_size = 0
 
     def _dispatch(self, events: list[Event]) -> None:
@@ -103,8 +114,13 @@ class SSEFraming:
             data = b"\n".join(self._data)
             if data:
                 events.append((self._type, data))
+        elif self._document:
+            document = b"\n".join(self._document)
+            if b'"error"' in document:
+                events.append((ERROR, document))
         self._type = b""
         self._data.clear()
+        self._document.clear()
         self._event_size = 0
         self._too_large = False
 

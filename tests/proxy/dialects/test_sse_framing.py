@@ -34,6 +34,13 @@ def events(*pieces: bytes, limit: int = 1000) -> list[Event]:
         ("data: é€😀\n\n".encode(), [(b"", "é€😀".encode())]),
         (b"", []),
         (b"\n\n\n", []),
+        (b'error: {"code":500}\n\ndata: [DONE]\n\n', [(b"error", b'{"error": {"code":500}}'), (b"", b"[DONE]")]),
+        (
+            b'data: a\n\n{\n "error": {}\n}\n\ndata: b\n\n',
+            [(b"", b"a"), (b"error", b'{\n "error": {}\n}'), (b"", b"b")],
+        ),
+        (b'data: a\n\n{"error": "busy"}', [(b"", b"a"), (b"error", b'{"error": "busy"}')]),
+        (b'{"id": 1}\n\ndata: a\n{"error": 1}\n\n', [(b"", b"a")]),
     ],
 )
 def test_events_of_a_stream(stream: bytes, expected: list[Event]) -> None:
@@ -43,7 +50,21 @@ def test_events_of_a_stream(stream: bytes, expected: list[Event]) -> None:
 
 STREAM = st.lists(
     st.sampled_from(
-        [b"data: ", b"data:", b"event: t", b":", b"{}", "é".encode(), b"\n", b"\r", b"\r\n", b"\n\n", b"x"]
+        [
+            b"data: ",
+            b"data:",
+            b"event: t",
+            b":",
+            b"{}",
+            "é".encode(),
+            b"\n",
+            b"\r",
+            b"\r\n",
+            b"\n\n",
+            b"x",
+            b"error:",
+            b'{"error"',
+        ]
     ),
     max_size=40,
 ).map(b"".join)
