@@ -52,6 +52,12 @@ STATUSES: Final = {
 }
 """Google's status names by HTTP status (google.rpc.Code)."""
 
+_MEDIA: Final = frozenset(("inlineData", "fileData"))
+"""Kinds of parts that hold media."""
+
+_RUN: Final = "codeExecutionResult"
+"""Kind of a part that the server's own tool made: nobody generated it."""
+
 _OUTPUT_TYPES: Final = {"application/json": "json", "text/plain": "text"}
 
 
@@ -144,6 +150,8 @@ def _part(raw: Raw) -> Part:
         return canonical.result(string(part.response.id), failed, [told])
     # Signatures change or go when a client sends a part back.
     found = {name: value for name, value in decode(_FIELDS, raw).items() if name != "thoughtSignature"}
+    if not found:
+        return Reasoning("")
     return Other(next(iter(found), "unknown"), canonical.block(_JSON.encode(found)))
 
 
@@ -326,11 +334,11 @@ class GeminiParser(BodyParser):
         return super().choose_framing(head)
 
     def on_event(self, time_ns: int, event: Event) -> None:
-        reasoning, answer = self._take(decode(_ANSWER, event[1]))
-        self.output(time_ns, reasoning, answer)
+        reasoning, answer, media = self._take(decode(_ANSWER, event[1]))
+        self.output(time_ns, reasoning, answer, media=media)
 
-    def _take(self, answer: _Answer) -> tuple[str, str]:
-        """Take over a part of the response; the reasoning that it holds, and the other output."""
+    def _take(self, answer: _Answer) -> tuple[str, str, bool]:
+        """Take over a part of the response; the reasoning that it holds, the other text, and whether it holds media."""
         facts = self.facts
         facts.id = facts.id or string(answer.response_id)
         facts.model = facts.model or string(answer.model_version)
@@ -342,6 +350,7 @@ class GeminiParser(BodyParser):
             self._blocked = string(answer.prompt_feedback.get("blockReason")) or self._blocked
         thought: list[str] = []
         said: list[str] = []
+        media = False
         for position, item in enumerate(answer.candidates or ()):
             index = item.index if isinstance(item.index, int) else position
             candidate = self._candidates.setdefault(index, _OpenCandidate())
@@ -349,9 +358,10 @@ class GeminiParser(BodyParser):
             parts = _parts(item.content.parts)[0] if item.content is not None else []
             for part in parts:
                 (thought if isinstance(part, Reasoning) else said).append(_output(part))
+                media = media or (isinstance(part, Other) and part.kind in _MEDIA)
             if self.keeping:
                 candidate.parts += parts
-        return "".join(thought), "".join(said)
+        return "".join(thought), "".join(said), media
 
     def _end(self) -> None:
         facts = self.facts
@@ -384,13 +394,13 @@ class GeminiParser(BodyParser):
 
 
 def _output(part: Part) -> str:
-    """What of a part counts as output; media and code count by their JSON."""
+    """What of a part is generated text; code that the server runs counts by its JSON."""
     match part:
         case Text() | Reasoning():
             return part.text
         case Call():
             return part.name + part.arguments.decode("utf-8", "replace")
-        case Other():
+        case Other() if part.kind != _RUN and part.kind not in _MEDIA:
             return part.json.decode("utf-8", "replace")
     return ""
 
