@@ -142,6 +142,8 @@ class _Delta(Struct, gc=False):
     tool_calls: Any = None
     refusal: Any = None
     function_call: Any = None
+    audio: Any = None
+    images: Any = None
 
 
 class _ChunkChoice(Struct, gc=False):
@@ -169,6 +171,18 @@ class _Completion(Head):
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _COMPLETION: Final = msgspec.json.Decoder(_Completion)
+
+
+def _transcript(audio: Any) -> str:
+    """The text that a fragment of OpenAI's audio comes with. It is no part of the message: clients send an id back."""
+    return (string(audio.get("transcript")) or "") if isinstance(audio, dict) else ""
+
+
+def _holds_media(delta: _Delta) -> bool:
+    """Whether it holds audio, or OpenRouter's images."""
+    audio = delta.audio
+    heard = isinstance(audio, dict) and string(audio.get("data")) is not None
+    return heard or (isinstance(delta.images, list) and bool(delta.images))
 
 
 class _OpenCall:
@@ -218,6 +232,7 @@ class OpenAIChatParser(ChoicesParser):
         if not chunk.choices:
             return
         reasoning = answer = ""
+        media = False
         for item in chunk.choices:
             index = item.index if isinstance(item.index, int) else 0
             choice = self._choices.get(index)
@@ -234,7 +249,10 @@ class OpenAIChatParser(ChoicesParser):
                 thought, said = self._delta(choice, item.delta)
                 reasoning += thought
                 answer += said
-        self.output(time_ns, reasoning, answer)
+                if item.delta.audio is not None or item.delta.images:
+                    answer += _transcript(item.delta.audio)
+                    media = media or _holds_media(item.delta)
+        self.output(time_ns, reasoning, answer, media=media)
 
     def _delta(self, choice: _OpenChoice, delta: _Delta) -> tuple[str, str]:
         """The reasoning that the delta holds, and the other output."""
@@ -280,8 +298,9 @@ class OpenAIChatParser(ChoicesParser):
         index = fragment.get("index")
         index = index if isinstance(index, int | str) else None
         call = choice.calls_by_index.get(index)
-        # Servers that leave the index out, or send 0 always, start each call with a new id.
-        if call is None or (id is not None and call.id is not None and id != call.id):
+        # Servers that leave the index out, or send 0 always, start each call with a new id, and name its tool; others
+        # make up an id for every fragment, and name the tool in the first one.
+        if call is None or (name and id is not None and call.id is not None and id != call.id):
             call = choice.calls_by_index[index] = _OpenCall()
             choice.calls.append(call)
         call.id = call.id or id
@@ -310,6 +329,6 @@ class OpenAIChatParser(ChoicesParser):
             self.take_error(choice.error)
         reasons = [string(choice.finish_reason) for choice in choices]
         self.end(reasons)
-        parts = [answer_parts(choice.message) for choice in choices]
+        parts = [answer_parts(choice.message) if bytes(choice.message) != b"null" else [] for choice in choices]
         fill_answer(self.facts, parts, complete=True)
         self.show(parts, reasons)

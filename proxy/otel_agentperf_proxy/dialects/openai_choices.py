@@ -72,6 +72,8 @@ class ChoicesParser(BodyParser):
         finished = len(found) >= self._expected and all(reason is not None for reason in found)
         facts.terminal = facts.terminal or finished
         facts.finish_reasons = tuple([reason for reason in found if reason is not None])
+        if "error" in found and facts.error_type is None:
+            facts.error_type = UNNAMED_ERROR
 
     def show(self, choices: Sequence[Sequence[Part]], reasons: Sequence[str | None]) -> None:
         """Put the choices into the content attributes when they are asked for."""

@@ -58,7 +58,7 @@ class OpenAICompletions(JSONDialect):
     operation: ClassVar[str] = semconv.OPERATION_TEXT_COMPLETION
     provider: ClassVar[str] = "openai"
     # Not any `/completions`: llama.cpp's own format is there.
-    path: ClassVar[re.Pattern[str]] = re.compile(r"/(?:v\d+|beta|deployments/[^/]+)/completions$")
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/(?:v\d+|openai|beta|deployments/[^/]+)/completions$")
 
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
         request = decode(_REQUEST, body)

@@ -32,7 +32,7 @@ class OpenAIEmbeddings(JSONDialect):
     name: ClassVar[str] = "openai.embeddings"
     operation: ClassVar[str] = semconv.OPERATION_EMBEDDINGS
     provider: ClassVar[str] = "openai"
-    path: ClassVar[re.Pattern[str]] = re.compile(r"/(?:v\d+|deployments/[^/]+)/embeddings$")
+    path: ClassVar[re.Pattern[str]] = re.compile(r"/(?:v\d+|openai|deployments/[^/]+)/embeddings$")
 
     def read_request(self, facts: RequestFacts, body: bytes, content: bool, cache: MessageCache | None) -> None:
         facts.auxiliary = True

@@ -32,6 +32,9 @@ TERMINAL: Final = frozenset(
 )
 """Types of the events that end a stream; `response.done` by servers that follow the realtime format."""
 
+_UNFINISHED: Final = frozenset(("queued", "in_progress"))
+"""States of a response that goes on in the background; the request for it has its answer all the same."""
+
 MAX_TRIGGER_BYTES: Final = 256
 """An item that asks for a compaction is no longer than this."""
 
@@ -343,7 +346,8 @@ class OpenAIResponsesParser(BodyParser):
         facts.terminal = True
         details = response.incomplete_details
         reason = string(details.get("reason")) if isinstance(details, dict) else None
-        if reason := reason or string(response.status):
+        reason = reason or string(response.status)
+        if reason and reason not in _UNFINISHED:
             facts.finish_reasons = (reason,)
         if response.status == "failed" and facts.error_type is None:
             facts.error_type = UNNAMED_ERROR

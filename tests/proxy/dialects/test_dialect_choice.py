@@ -22,6 +22,8 @@ from otel_agentperf_proxy.dialects import find, plain_error_body
         ("POST", "/openai/deployments/x/completions", "openai.completions"),
         ("POST", "/completions", None),
         ("POST", "/v1/embeddings", "openai.embeddings"),
+        ("POST", "/v1beta/openai/embeddings", "openai.embeddings"),
+        ("POST", "/v1/openai/completions", "openai.completions"),
         ("POST", "/embeddings", None),
         ("POST", "/v1/responses", "openai.responses"),
         ("POST", "/backend-api/codex/responses", "openai.responses"),
