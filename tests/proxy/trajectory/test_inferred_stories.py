@@ -9,7 +9,7 @@ from otel_agentperf_proxy.trajectory.state import NEAR_NS
 
 from .test_trajectory_stories import STORIES as TOLD_STORIES
 
-R1, R2, R3 = "call_8f3a9c1d7e5b", "call_1b7d3e9f5a2c", "call_9e2f4a6c8b0d"
+R1, R2, R3, R4 = "call_8f3a9c1d7e5b", "call_1b7d3e9f5a2c", "call_9e2f4a6c8b0d", "call_7c1d9e0f3b5a"
 """Ids that look random."""
 
 STORIES = {
@@ -129,6 +129,41 @@ STORIES = {
         -  | u1 a1 u3                   | a3 | -> T1 run0 turn0 new
         -  | u1 a1 u2 a2 u4             | a4 | -> T0 run2 turn2 prefix
         -  | u1 a1 u3 a3 u5             | a5 | -> T1 run1 turn1 prefix
+    """,
+    "a fork at a tool's result": f"""
+        -  | u1                         | ls:{R1} | -> T0 run0 turn0 new
+        -  | u1 ls:{R1} ={R1}           | ls:{R2} | -> T0 run0 turn1 tool_call_id
+        -  | u1 ls:{R1} ={R1}           | ls:{R3} | -> T1 run0 turn0 new
+        -  | u1 ls:{R1} ={R1} ls:{R3} ={R3} | a3  | -> T1 run0 turn1 tool_call_id
+        -  | u1 ls:{R1} ={R1} ls:{R2} ={R2} | a2  | -> T0 run0 turn2 tool_call_id
+    """,
+    "a fork whose tool said something else, while the other branch is asked": f"""
+        -  | u1                         | ls:{R1} | -> T0 run0 turn0 new
+        -  | u1 ls:{R1} ={R1}           | ...     | -> T0 run0 turn1 tool_call_id
+        -  | u1 ls:{R1} ={R1}(f1        | ls:{R3} | -> T1 run0 turn0 new
+        -  | u1 ls:{R1} ={R1}(f1 ls:{R3} ={R3} | a3 | -> T1 run0 turn1 tool_call_id
+    """,
+    "another agent's retry while one waits for its tool": f"""
+        -  | u1                         | ls:{R1} | -> T0 run0 turn0 new
+        -  | u1                         | error   | -> T1 run0 turn0 new
+        -  | u1                         | ls:{R2} | -> T1 run0 turn0 retry1 prefix
+        -  | u1 ls:{R1} ={R1}           | a1      | -> T0 run0 turn1 tool_call_id
+        -  | u1 ls:{R2} ={R2}           | a1      | -> T1 run0 turn1 tool_call_id
+    """,
+    "the same task twice in a session that names no agents": f"""
+        B:S1 | u1                       | task:{R1}(v1+task:{R2}(v1 | -> T0 run0 turn0 body
+        B:S1 | v1                       | ls:{R3}      | -> T1<T0 run0 turn0 sub_agent
+        B:S1 | v1                       | ls:{R4}      | -> T2<T0 run0 turn0 sub_agent
+        B:S1 | v1 ls:{R4} ={R4}         | a9           | -> T2<T0 run0 turn1 tool_call_id
+        B:S1 | v1 ls:{R3} ={R3}         | a8           | -> T1<T0 run0 turn1 tool_call_id
+        B:S1 | u1 task:{R1}(v1+task:{R2}(v1 ={R1}(a8+={R2}(a9 | a1 | -> T0 run0 turn1 body
+    """,
+    "a conversation that is summarised twice": """
+        -   | u1                        | a1 | -> T0 run0 turn0 new
+        -?? | u1 a1 u9                  | a5 | -> T0 run0 aux prefix
+        -   | u0+a5 u2                  | a6 | -> T0 run1 turn1 segment1 summary
+        -?? | u0+a5 u2 a6 u9            | a7 | -> T0 run1 aux segment1 prefix
+        -   | u0+a7 u3                  | a8 | -> T0 run2 turn2 segment2 summary
     """,
     "a fork inside a named session is its next turn": """
         S1 | u1                         | a1 | -> T0 run0 turn0 header
