@@ -14,6 +14,7 @@ from otel_agentperf_proxy import dialects
 from otel_agentperf_proxy.dialects import MessageCache, ResponseParser, encodings
 from otel_agentperf_proxy.dialects.encodings import Decoder
 from otel_agentperf_proxy.dialects.estimate import estimate
+from otel_agentperf_proxy.dialects.openai_choices import ABORTED
 from otel_agentperf_proxy.facts import Headers, Identity, RequestFacts, ResponseFacts
 from otel_agentperf_proxy.frames import End, Open, Outcome, ResponseHead
 from otel_agentperf_proxy.trajectory import Placement, identify
@@ -180,7 +181,12 @@ class Call:
         self.status, self.error_type = self._judge(end)
         if self.status == Status.OK and self.request is not None and self.response is not None:
             estimate(self.request, self.response)
-        if self.status == Status.TRUNCATED and self.response is not None and self.response.streamed:
+        if (
+            self.status == Status.TRUNCATED
+            and self.response is not None
+            and self.response.streamed
+            and ABORTED not in self.response.finish_reasons
+        ):
             self.response.finish_reasons = (*self.response.finish_reasons, "error")
 
     def lose(self) -> None:

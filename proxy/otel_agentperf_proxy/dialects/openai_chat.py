@@ -330,5 +330,5 @@ class OpenAIChatParser(ChoicesParser):
         reasons = [string(choice.finish_reason) for choice in choices]
         self.end(reasons)
         parts = [answer_parts(choice.message) if bytes(choice.message) != b"null" else [] for choice in choices]
-        fill_answer(self.facts, parts, complete=True)
+        fill_answer(self.facts, parts, complete=self.facts.terminal)
         self.show(parts, reasons)

@@ -1,7 +1,7 @@
 """What responses of OpenAI's chat and completions have in common: chunks of choices, usage, errors, and their end."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +13,9 @@ from otel_agentperf_proxy.dialects.canonical import Part
 from otel_agentperf_proxy.dialects.openai_usage import read_timings, read_usage
 from otel_agentperf_proxy.dialects.shallow import string
 from otel_agentperf_proxy.facts import RequestFacts
+
+ABORTED: Final = "abort"
+"""Finish reason of vLLM and SGLang for an answer that the engine gave up: what follows it is the end of a good one."""
 
 
 class Head(Struct):
@@ -27,13 +30,14 @@ class Head(Struct):
     type: Any = None
     status: Any = None
     code: Any = None
+    x_groq: Any = None
 
 
 class ChoicesParser(BodyParser):
     """Reads a response of choices, streamed or not.
 
     A stream is complete with `[DONE]`, or as soon as every choice that was asked for has a finish reason: not every
-    server sends both.
+    server sends both. An answer that was given up is never complete.
     """
 
     ends_with_done: ClassVar[bool] = True
@@ -55,6 +59,11 @@ class ChoicesParser(BodyParser):
             facts.model = string(found.model)
         if found.usage is not None:
             read_usage(found.usage, facts)
+        if isinstance(found.x_groq, dict):
+            # Groq's streams tell the usage, and a sentence of what went wrong, apart.
+            read_usage(found.x_groq.get("usage"), facts)
+            if found.x_groq.get("error") is not None:
+                facts.error_type = UNNAMED_ERROR
         if found.timings is not None:
             self._timings = found.timings
         if found.error is not None or found.object == "error":
@@ -70,7 +79,7 @@ class ChoicesParser(BodyParser):
         facts, found = self.facts, tuple(reasons)
         read_timings(self._timings, facts)
         finished = len(found) >= self._expected and all(reason is not None for reason in found)
-        facts.terminal = facts.terminal or finished
+        facts.terminal = (facts.terminal or finished) and ABORTED not in found
         facts.finish_reasons = tuple([reason for reason in found if reason is not None])
         if "error" in found and facts.error_type is None:
             facts.error_type = UNNAMED_ERROR

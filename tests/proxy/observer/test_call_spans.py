@@ -351,6 +351,20 @@ def test_a_stream_without_its_terminal_event(relay, outcome, told_type, error_ty
     assert span["attributes"]["agentperf.chunk.count"] == 6
 
 
+def test_an_answer_that_the_engine_gave_up(relay):
+    told = relay.open()
+    told.body(STREAMED)
+    told.head(headers=EVENT_STREAM)
+    told.chunk(20, sse(delta({"content": "He"}), delta({}, "abort"), "[DONE]"))
+    told.end(30)
+    span = relay.span("chat")
+    assert span["status"] == "ERROR"
+    assert span["attributes"]["agentperf.status"] == "truncated"
+    assert span["attributes"]["error.type"] == "truncated"
+    assert span["attributes"]["gen_ai.response.finish_reasons"] == ("abort",)
+    assert span["attributes"]["agentperf.usage.source"] == "none"
+
+
 @pytest.mark.parametrize("error_type", ["upstream_connect_failed", "upstream_timeout"])
 def test_an_upstream_that_gives_no_response(relay, error_type):
     told = relay.open()
