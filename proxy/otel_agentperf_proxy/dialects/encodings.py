@@ -125,7 +125,10 @@ class Zstandard:
 
 
 class Brotli:
-    """br, by the `brotli` package; its 1.2 brought the output limit without which a bomb cannot be stopped."""
+    """br, by the `brotli` package; its 1.2 brought the output limit without which a bomb cannot be stopped.
+
+    Where a distribution puts an older one in its place, br is a coding that is not known.
+    """
 
     def __init__(self, module: Any, *, limit: int = MAX_OUTPUT_BYTES) -> None:
         self.broken: str | None = None

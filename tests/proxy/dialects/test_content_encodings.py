@@ -4,12 +4,13 @@ import gzip
 import random
 import zlib
 
+import brotli
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_agentperf_proxy.dialects.encodings import TOO_LARGE, Decoder, Zlib, Zstandard, decoder
+from otel_agentperf_proxy.dialects.encodings import TOO_LARGE, Brotli, Decoder, Zlib, Zstandard, decoder
 
 TEXT = b"".join(b"data: {%d}\n\n" % index for index in range(2000))
 
@@ -27,6 +28,7 @@ ENCODED = {
     "gzip padded": ("gzip", gzip.compress(TEXT) + b"\0" * 20),
     "deflate zlib": ("deflate", zlib.compress(TEXT)),
     "deflate raw": ("deflate", raw_deflate(TEXT)),
+    "br": ("br", brotli.compress(TEXT)),
     "zstd": ("zstd", zstandard.compress(TEXT)),
     "zstd frames": ("zstd", zstandard.compress(TEXT[:100]) + zstandard.compress(TEXT[100:])),
     "two codings": ("gzip, zstd", zstandard.compress(gzip.compress(TEXT))),
@@ -49,10 +51,12 @@ def test_pieces_of_any_size_decode(name: str, size: int) -> None:
 
 
 def test_output_comes_with_the_bytes_that_complete_it() -> None:
-    compressor = zlib.compressobj(wbits=31)
-    found = make("gzip")
+    gz, br, zstd = zlib.compressobj(wbits=31), brotli.Compressor(), zstandard.ZstdCompressor().compressobj()
+    of_gz, of_br, of_zstd = make("gzip"), make("br"), make("zstd")
     for word in (b"one", b"two"):
-        assert found.feed(compressor.compress(word) + compressor.flush(zlib.Z_SYNC_FLUSH)) == word
+        assert of_gz.feed(gz.compress(word) + gz.flush(zlib.Z_SYNC_FLUSH)) == word
+        assert of_br.feed(br.process(word) + br.flush()) == word
+        assert of_zstd.feed(zstd.compress(word) + zstd.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)) == word
 
 
 def test_an_unknown_coding_has_no_decoder() -> None:
@@ -60,7 +64,7 @@ def test_an_unknown_coding_has_no_decoder() -> None:
     assert decoder("gzip, rot13") is None
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "gzip, zstd"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, zstd"])
 def test_broken_data_is_noted_once_and_gives_nothing_more(encoding: str) -> None:
     found = make(encoding)
     found.feed(b"\xff\xfe\xfd\xfc this is nothing of the kind")
@@ -79,7 +83,7 @@ def test_no_data_makes_a_decoder_raise(data: bytes, cut: int) -> None:
         damaged.feed(sample[cut:])
 
 
-@pytest.mark.parametrize("kind", ["gzip", "deflate", "zstd"])
+@pytest.mark.parametrize("kind", ["gzip", "deflate", "br", "zstd"])
 def test_a_bomb_breaks_the_decoder_before_it_fills_the_memory(kind: str) -> None:
     limit = 1_000_000
     bomb = b"\0" * (20 * limit)
@@ -89,6 +93,8 @@ def test_a_bomb_breaks_the_decoder_before_it_fills_the_memory(kind: str) -> None
             found, data = Zlib(gzip=True, limit=limit), gzip.compress(bomb)
         case "deflate":
             found, data = Zlib(gzip=False, limit=limit), zlib.compress(bomb)
+        case "br":
+            found, data = Brotli(brotli, limit=limit), brotli.compress(bomb)
         case _:
             found, data = Zstandard(limit=limit), zstandard.compress(bomb)
     assert found.feed(data) == b""
