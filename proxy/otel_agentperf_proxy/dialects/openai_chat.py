@@ -58,6 +58,9 @@ class _Request(Struct):
     litellm_session_id: Shallow = None
 
 
+MAX_FORCED_CHARS: Final = 16_384
+"""Arguments up to which it is looked whether they are whole, where each fragment might begin another call."""
+
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 _JSON: Final = msgspec.json.Encoder()
 
@@ -188,12 +191,27 @@ def _holds_media(delta: _Delta) -> bool:
 class _OpenCall:
     """A tool call while its fragments come."""
 
-    __slots__ = ("arguments", "id", "name")
+    __slots__ = ("arguments", "id", "name", "size")
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.name = ""
         self.arguments: list[str] = []
+        self.size = 0
+
+    def is_whole(self, next_name: str) -> bool:
+        """Whether a fragment with another id, and this name, begins the next call.
+
+        Servers that leave the index out, or send 0 always, start each call so. Others make up an id for every fragment:
+        Poolside, which names the tool in the first one, and TensorRT-LLM until 1.0, which names it in each where the
+        request says which tool to call.
+        """
+        if next_name != self.name or self.size > MAX_FORCED_CHARS:
+            return True
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False
+        self.arguments = ["".join(self.arguments)]
+        return canonical.is_json(self.arguments[0].encode("utf-8", "replace"))
 
 
 class _OpenChoice:
@@ -298,9 +316,7 @@ class OpenAIChatParser(ChoicesParser):
         index = fragment.get("index")
         index = index if isinstance(index, int | str) else None
         call = choice.calls_by_index.get(index)
-        # Servers that leave the index out, or send 0 always, start each call with a new id, and name its tool; others
-        # make up an id for every fragment, and name the tool in the first one.
-        if call is None or (name and id is not None and call.id is not None and id != call.id):
+        if call is None or (name and id is not None and call.id is not None and id != call.id and call.is_whole(name)):
             call = choice.calls_by_index[index] = _OpenCall()
             choice.calls.append(call)
         call.id = call.id or id
@@ -309,6 +325,7 @@ class OpenAIChatParser(ChoicesParser):
             call.name += name
         if arguments and self.keeping:
             call.arguments.append(arguments)
+            call.size += len(arguments)
         return (name or "") + (arguments or "")
 
     def on_stream_end(self) -> None:
