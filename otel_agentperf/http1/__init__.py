@@ -4,7 +4,7 @@ It forwards what it is given: no header is added, merged, decoded or stored, no 
 body decompressed. Chunks of a response are handed over with the monotonic time of the socket read that brought them.
 """
 
-from otel_agentperf.http1.client import Client, Origin, client_tls, framing_of, request_head
+from otel_agentperf.http1.client import Client, Origin, client_tls, find_dead_peers, framing_of, request_head
 from otel_agentperf.http1.connection import Connection
 from otel_agentperf.http1.errors import ConnectError, HTTPError, ProtocolError, ResetError, UpstreamTimeout
 from otel_agentperf.http1.exchange import Exchange, Response
@@ -21,6 +21,7 @@ __all__ = [
     "Response",
     "UpstreamTimeout",
     "client_tls",
+    "find_dead_peers",
     "framing_of",
     "request_head",
 ]

@@ -1,6 +1,7 @@
 """Connections kept per origin, and requests over them."""
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, Mapping, Sequence
@@ -16,6 +17,9 @@ from otel_agentperf.http1.exchange import Response
 IDLE_LIMIT_S: Final = 4.0
 """An idle connection is not used after this: common servers close theirs after 5 s, and a request that meets the
 closing cannot be told from one that was processed, so a POST could not be repeated."""
+
+_PROBES: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""Seconds of silence before the first, between them, and how many may go unanswered; not all systems have all."""
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 """Methods that may be sent again when a kept connection turns out closed (RFC 9110 9.2.2; PUT and DELETE may be too,
@@ -212,6 +216,7 @@ class Client:
         if connection.closed or self._closed:
             connection.close()
             raise ConnectError(f"cannot connect to {origin}: the connection was closed at once")
+        find_dead_peers(connection.socket)
         self._connections[connection] = origin
         return connection
 
@@ -291,6 +296,18 @@ def request_head(
         # A line break inside a field would start a field, or a request, of its own (RFC 9112 11.1).
         raise ProtocolError("line break in a header field, or space in the method or the request target")
     return head + b"\r\n\r\n"
+
+
+def find_dead_peers(sock: socket.socket) -> None:
+    """Have the system ask a silent peer whether it is still there, and end the connection after two minutes if not.
+
+    A model that thinks is silent, and so is a host that lost its power. The probes also keep silent connections alive
+    in the tables of firewalls and load balancers, which forget them after some minutes.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES:
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def client_tls(ca: str | None = None, *, insecure: bool = False) -> ssl.SSLContext:

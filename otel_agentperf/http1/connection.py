@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import select
+import socket
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, Final, cast
@@ -126,6 +127,13 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self.closed = True
         self._fail(ResetError("the connection was closed by this side"))
+
+    @property
+    def socket(self) -> socket.socket:
+        """To set options of."""
+        assert self._transport is not None
+        # The event loops' own kinds of it.
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
 
     @property
     def half_closes(self) -> bool:

@@ -1,12 +1,16 @@
 """The proxied port of one relay: accepts clients, and lets go of them in the end."""
 
 import asyncio
+import contextlib
+import select
 import socket
 import ssl
+import sys
 from time import monotonic
 from typing import Final
 
 from otel_agentperf.errors import UsageError
+from otel_agentperf.http1 import find_dead_peers
 from otel_agentperf_proxy.config import ProxyConfig
 from otel_agentperf_proxy.protocol import ClientConnection
 from otel_agentperf_proxy.relay import Relay
@@ -31,6 +35,9 @@ class Listener:
         self._empty = asyncio.Event()
         self._empty.set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._ends: select.epoll | None = None
+        """Tells which of the connections that are not read have been ended by their client; Linux only."""
+        self._unread: dict[int, ClientConnection] = {}
 
     @property
     def clients(self) -> int:
@@ -41,6 +48,11 @@ class Listener:
         """Accept from a listening socket."""
         loop = asyncio.get_running_loop()
         self._sock = sock
+        # Connections have it from the socket that they are accepted from.
+        find_dead_peers(sock)
+        if sys.platform == "linux":
+            self._ends = select.epoll()
+            loop.add_reader(self._ends.fileno(), self._look_for_ends)
         self._server = await loop.create_server(lambda: ClientConnection(self), sock=sock, ssl=self._tls)
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
@@ -60,6 +72,9 @@ class Listener:
         await self._empty.wait()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        if self._ends is not None:
+            asyncio.get_running_loop().remove_reader(self._ends.fileno())
+            self._ends.close()
 
     # Called by the connections.
 
@@ -72,9 +87,31 @@ class Listener:
 
     def remove(self, connection: ClientConnection) -> None:
         """It is closed."""
+        self.unwatch(connection)
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+    def watch(self, connection: ClientConnection) -> None:
+        """It is not read for a while: tell it when its client leaves."""
+        if self._ends is not None:
+            self._unread[connection.descriptor] = connection
+            self._ends.register(connection.descriptor, select.EPOLLRDHUP)
+
+    def unwatch(self, connection: ClientConnection) -> None:
+        """It is read again, or closed."""
+        if self._ends is not None and self._unread.get(connection.descriptor) is connection:
+            del self._unread[connection.descriptor]
+            # A closed one is gone from there by itself.
+            with contextlib.suppress(OSError):
+                self._ends.unregister(connection.descriptor)
+
+    def _look_for_ends(self) -> None:
+        assert self._ends is not None
+        for descriptor, _ in self._ends.poll(0):
+            connection = self._unread[descriptor]
+            self.unwatch(connection)
+            connection.ended_unread()
 
     def _sweep(self) -> None:
         now_s = monotonic()

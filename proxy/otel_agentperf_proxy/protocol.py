@@ -5,9 +5,11 @@ of our own; what it does not take is answered and ends the connection. Nothing h
 """
 
 import asyncio
+import fcntl
 import logging
 import socket
 import struct
+import termios
 from collections import deque
 from http import HTTPStatus
 from time import monotonic, monotonic_ns
@@ -31,6 +33,9 @@ KEEP_ALIVE_S: Final = 75.0
 LINGER_S: Final = 5.0
 """How long the rest of a request that has been answered is read and thrown away: a connection that is closed over
 unread bytes is reset, and the client may lose the answer (RFC 9112 9.6)."""
+
+HANG_UP_S: Final = 0.02
+"""How often is looked whether a client has all that it was sent."""
 
 UNPARSED_BYTES: Final = 16 * 1024
 """A body of known length of which more than this is missing goes past the parser."""
@@ -94,6 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline_s = 0.0
         """Monotonic time by which something must have come; 0 while the time is not the client's."""
         self.write_paused = False
+        self.descriptor = -1
 
     # asyncio.Protocol
 
@@ -101,6 +107,7 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports are none by inheritance.
         self._transport = cast("asyncio.Transport", transport)
         self._peer = address_of_peer(transport.get_extra_info("peername"))
+        self.descriptor = transport.get_extra_info("socket").fileno()
         self.deadline_s = monotonic() + self._relay.config.head_timeout_s
         if not self._listener.add(self):
             self._refuse(503, "too many connections", (b"retry-after", b"1"))
@@ -169,10 +176,12 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None and not self._reading_paused and not self._transport.is_closing():
             self._reading_paused = True
             self._transport.pause_reading()
+            self._listener.watch(self)
 
     def resume_reading(self) -> None:
         if self._transport is not None and self._reading_paused and not self._transport.is_closing():
             self._reading_paused = False
+            self._listener.unwatch(self)
             self._transport.resume_reading()
 
     def _wake(self) -> None:
@@ -408,13 +417,17 @@ class ClientConnection(asyncio.Protocol):
     def break_off(self) -> None:
         transport = self._transport
         assert transport is not None
+        self._exchange = None
         if self._until_close and not transport.is_closing():
             # The end of the connection would be the end of the response.
             sock = transport.get_extra_info("socket")
             if sock is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._exchange = None
-        transport.close()
+            if not transport.can_write_eof():
+                # TLS says goodbye in a way of its own, which is an end as well.
+                transport.abort()
+                return
+        self._hang_up()
 
     def _responded(self) -> None:
         """The response is complete: go on with the next request, or end."""
@@ -428,8 +441,8 @@ class ClientConnection(asyncio.Protocol):
             self._upgrade = None
         if not active.complete:
             self._linger()
-        elif not self._keep_alive:
-            self._transport.close()
+        elif not self._keep_alive or (self._draining and not self._waiting):
+            self._hang_up()
         elif self._waiting or self._bad is not None:
             # Not from here: a client may have sent a thousand.
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -449,11 +462,17 @@ class ClientConnection(asyncio.Protocol):
 
     # Ends.
 
+    def ended_unread(self) -> None:
+        """The client ended its side, or reset the connection, behind bytes that are not read yet."""
+        # In a tunnel, what was sent before the end still counts.
+        if self._exchange is not None and self._upgrade is None:
+            self._leave()
+
     def finish_up(self) -> None:
         """Take no further request."""
         self._draining = True
         if self._active is None and self._transport is not None and self._lingering is None:
-            self._transport.close()
+            self._hang_up()
 
     def cut(self) -> None:
         """End at once."""
@@ -469,7 +488,7 @@ class ClientConnection(asyncio.Protocol):
         if self._in_head and self._active is None:
             self._refuse(408, "the request's head did not come in time")
         elif self._transport is not None:
-            self._transport.close()
+            self._hang_up()
 
     def _refuse(self, status: int, why: str, *more: tuple[bytes, bytes]) -> None:
         """Answer what is no request that could be forwarded, and end the connection."""
@@ -493,6 +512,33 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+    def _hang_up(self) -> None:
+        """Close the connection once what was written has been sent.
+
+        Over TLS the transport waits for the client's consent, and one that pools its connections does not look: a proxy
+        that ends does not wait for that.
+        """
+        transport = self._transport
+        assert transport is not None
+        transport.close()
+        if self._draining and not transport.can_write_eof():
+            asyncio.get_running_loop().call_later(HANG_UP_S, self._let_go, False)
+
+    def _let_go(self, before: bool) -> None:
+        """End it when all was sent: now and `before`, as what the transport holds follows in the turn after."""
+        if self._transport is None or self._parser is None:
+            return
+        try:
+            sent = not any(fcntl.ioctl(self.descriptor, termios.TIOCOUTQ, bytes(4)))
+        except OSError:
+            # It is closed already, and we are told next.
+            return
+        sent = sent and not self._transport.get_write_buffer_size()
+        if sent and before:
+            self._transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(HANG_UP_S, self._let_go, sent)
 
     def _leave(self) -> None:
         """The client is gone."""
