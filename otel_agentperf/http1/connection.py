@@ -294,7 +294,10 @@ class Connection(asyncio.Protocol):
                 # The parser has refused what is no number.
                 length = int(value)
             elif name == b"transfer-encoding":
-                chunked = chunked or b"chunked" in value.lower()
+                if chunked or value.lower() != b"chunked":
+                    # The body would be handed on in a coding that nobody tells the reader of.
+                    raise ProtocolError("the only transfer coding of a response is chunked")
+                chunked = True
             elif name == b"keep-alive":
                 self.idle_limit_s = _timeout_of(value)
         bodyless = exchange.is_head or status in (204, 304)
@@ -370,6 +373,10 @@ class Connection(asyncio.Protocol):
             return
         if exchange.head_ns and (parts := self._take_parts()):
             exchange.received(parts, self._now_ns, False)
+        if isinstance(error.__context__, ProtocolError):
+            # Ours, of what the parser takes.
+            self._broken(error.__context__)
+            return
         self._broken(ProtocolError("unexpected protocol upgrade" if upgrade else f"invalid response: {error}"))
 
     def _switch(self, exchange: Exchange, head: list[bytes], beyond: int) -> None:

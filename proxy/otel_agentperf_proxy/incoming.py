@@ -1,9 +1,13 @@
 """A request on its way in, and whether it can be one: what the parser takes, and a proxy must not."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from otel_agentperf_proxy.client_side import RequestHead
 from otel_agentperf_proxy.headers import Headers
+
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+"""What a host and a port are written with (RFC 9110 7.2)."""
 
 
 class Incoming:
@@ -61,6 +65,8 @@ def read_head(parser: Any, url: bytes, headers: Headers, read_ns: int, peer: str
     for name, value in headers:
         if name == b"host":
             hosts += 1
+            if _HOST.fullmatch(value) is None:
+                refusal = (400, "invalid Host field")
         elif name == b"content-length":
             length = int(value)
         elif name == b"transfer-encoding":

@@ -89,6 +89,12 @@ UPSTREAMS = {
         502,
         "upstream_protocol_error",
     ),
+    "a body in a coding of the transfer": Upstream(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\n\x1f\x8b\r\n0\r\n\r\n",
+        "error",
+        502,
+        "upstream_protocol_error",
+    ),
     "a short body": Upstream(
         whole(b"200 OK", ANSWER[:90], 10_000), "truncated", 200, "upstream_reset", clean=False, sent=WHOLE_BODY
     ),
