@@ -155,6 +155,8 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise UsageError(f"the path of an upstream begins with a slash, unlike {table.path!r}")
             if table.strip_path and table.path is None:
                 raise UsageError(f"strip_path without path: there is nothing to take off for {table.url}")
+        if self.listen == self.admin and not self.listen.endswith(":0"):
+            raise UsageError(f"listen and admin are both {self.listen}: control routes have an address of their own")
         if self.slo:
             from otel_agentperf_proxy.metrics.slo import judges
 

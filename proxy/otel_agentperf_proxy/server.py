@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +98,9 @@ async def relay_child(control: Control) -> None:
     """A relay's process: sockets are the listening one; the payload names the configuration and the observer."""
     config = msgspec.convert(control.payload["config"], ProxyConfig)
     use_format(config.log_format)
+    # A stream needs two connections, and what shells and services may open (1024) is a limit for programs that select.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if control.payload["tells_logs"]:
         attach(Forwarding(control.payload["observer"]))
     worker = f"{control.payload['worker']}-{os.getpid()}"

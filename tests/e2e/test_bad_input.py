@@ -33,6 +33,7 @@ def command(*arguments: str, **environment: str) -> tuple[int, str, str]:
         (["proxy", "--upstream"], 2, "requires an argument"),
         (["proxy", "--upstream", "localhost:8000"], 2, "not an http or https URL"),
         (["proxy", "--upstream", "http://h", "--listen", "4000"], 2, "not an address: '4000'"),
+        (["proxy", "--upstream", "http://h", "--listen", "127.0.0.1:5", "--admin", "127.0.0.1:5"], 2, "are both"),
         (["proxy", "--upstream", "http://h", "--workers", "0"], 2, "workers must be positive"),
         (["proxy", "--upstream", "http://h", "--workers", "two"], 2, "Invalid value for '--workers'"),
         (["proxy", "--upstream", "http://h", "--capture", "all"], 2, "capture"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,17 @@ def test_two_upstreams_behind_one_port(endpoint, start_proxy, read_store, tmp_pa
     there, nowhere = read_store(proxy.store, "attempts")
     assert (there["status"], there["dialect"]) == ("ok", "openai.chat")
     assert (nowhere["status"], nowhere["error_type"]) == ("error", "upstream_connect_failed")
+
+
+def test_relays_may_open_what_the_system_lets_them(endpoint, start_proxy):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 500), hard))
+    try:
+        proxy = start_proxy(endpoint[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    pid = proxy.status()["relays"][0]["pid"]
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 READ_ONLY = """
