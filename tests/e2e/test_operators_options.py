@@ -1,4 +1,4 @@
-"""What operators can switch on: asking for token counts, the access log."""
+"""What operators can switch on: asking for token counts, the access log; and what is told of nobody."""
 
 import json
 
@@ -52,3 +52,27 @@ def test_the_access_log(endpoint, start_proxy):
         assert line["duration_s"] > 0
     (other,) = [line for line in lines if line["method"] == "GET"]
     assert (other["path"], other["status"]) == ("/nowhere", 404)
+
+
+def test_no_secret_is_told_of_calls_that_work_fail_or_reach_nobody(endpoint, start_proxy, read_store, tmp_path):
+    """Keys in queries, as Gemini's clients send them, and in fields: not in logs, spans, metrics or the status."""
+    file = tmp_path / "proxy.toml"
+    file.write_text(f'[[upstreams]]\nurl = "{endpoint[0]}"\npath = "/there"\nstrip_path = true\n')
+    proxy = start_proxy("http://127.0.0.1:9", "--access-log", "json", "--config", str(file))
+    names = ("authorization", "cookie", "x-goog-api-key", "api-key", "x-session-token", "proxy-authorization")
+    headers = dict.fromkeys(names, "hunter2")
+    calls = {
+        "/there/v1/chat/completions?key=hunter2": 200,
+        "/there/v1beta/models/gemini:generateContent?key=hunter2": 404,
+        "/v1beta/models/gemini:generateContent?key=hunter2": 502,
+        "/~/trajectory.id=t/v1/messages?api_key=hunter2": 502,
+    }
+    for path, status in calls.items():
+        answer = httpx.post(proxy.url + path, json=CALL, headers=headers)
+        assert (answer.status_code, "hunter2" in answer.text) == (status, False), path
+    told = [json.dumps(proxy.status()), proxy.metrics(), proxy.stop()]
+    assert told[2].count('"status":502') == 2
+    spans = read_store(proxy.store, "spans")
+    assert len(spans) >= len(calls)
+    assert "hunter2" not in repr((told, spans))
+    assert len(read_store(proxy.store, "attempts")) == len(calls)
