@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -67,4 +68,5 @@ def test_bodies_pass_byte_by_byte(bench, asked, answered, asks_chunked, answers_
             assert end.outcome == Outcome.COMPLETE
             assert running.relay.client.stats() == {"connections": 1, "idle": 1}
 
-    asyncio.run(play())
+    # As the proxied port does.
+    uvloop.run(play())
