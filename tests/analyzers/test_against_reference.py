@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
 import duckdb
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otel_agentperf_analyzers import Deployment, Inputs, catalog, open_source
+from otel_agentperf import policies
+from otel_agentperf_analyzers import Deployment, Inputs, catalog, judging, open_source
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +46,53 @@ VALUES = st.lists(st.floats(0, 1e6, allow_nan=False), max_size=30)
 INTERVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda x: (x[0], x[0] + x[1])), max_size=12)
 
 
-@settings(deadline=None)
-@given(values=VALUES, p=st.sampled_from((0.0, 0.05, 0.25, 0.5, 0.9, 0.95, 0.99, 1.0)))
-def test_the_percentile_of_a_list_is_quantile_cont(
-    connection: duckdb.DuckDBPyConnection, values: list[float], p: float
+@pytest.fixture(scope="module")
+def judge() -> duckdb.DuckDBPyConnection:
+    """Relation `slo` over tables `turns`, to be filled, and `slo_tiers`; no benchmark."""
+    relations = {relation.name: relation for relation in catalog.all_relations()}
+    known = {column.name: column.type for column in relations["turns"].columns}
+    connection = duckdb.connect()
+    connection.execute(catalog.macros())
+    connection.execute(f"CREATE TABLE turns ({', '.join(f'{name} {kind}' for name, kind in known.items())})")
+    judging.apply(connection, (), only_its_models=False)
+    connection.execute(
+        """
+        CREATE TABLE level_windows (benchmark_id VARCHAR, level BIGINT, start_ns BIGINT, end_ns BIGINT);
+        CREATE TABLE levels (
+            benchmark_id VARCHAR, level BIGINT, agents BIGINT, window_s DOUBLE, hold_s DOUBLE,
+            completed_trajectories BIGINT
+        );
+        CREATE TABLE live_agents (model VARCHAR, agents BIGINT, window_s DOUBLE, completed_trajectories BIGINT)
+        """
+    )
+    for name in ("population", "applied_tiers", "slo"):
+        connection.execute(f"CREATE VIEW {name} AS {relations[name].query}")
+    return connection
+
+
+@settings(deadline=None, max_examples=50)
+@example(values=[], p=95.0)
+@example(values=[2.5], p=95.0)
+@example(values=[0.0, 0.0, 3.0], p=50.0)
+@given(values=VALUES, p=st.sampled_from((0.0, 5.0, 25.0, 50.0, 90.0, 95.0, 99.0, 100.0)))
+def test_the_percentile_of_a_target_is_quantile_cont(
+    judge: duckdb.DuckDBPyConnection, values: list[float], p: float
 ) -> None:
-    [(found, native)] = connection.execute(
-        f"""
-        SELECT quantile_of_sorted(LIST(x ORDER BY x), $p), QUANTILE_CONT(x, {p})
-        FROM (SELECT UNNEST($values::DOUBLE[]) AS x)
+    target = policies.Target(metric="e2e_latency", percentile=p, bound="max", value=1.0)
+    [tier, *_] = policies.select("demo")
+    judging.apply(judge, [msgspec.structs.replace(tier, targets=(target,))], only_its_models=False)
+    judge.execute("TRUNCATE turns")
+    # One more that has no figure: a population of none would not be judged.
+    judge.execute(
+        """
+        INSERT INTO turns BY NAME
+        SELECT 'm' AS request_model, 'turn' AS kind, 'ok' AS status, UNNEST($figures::DOUBLE[]) AS e2e_latency_s
         """,
-        {"values": values, "p": p},
-    ).fetchall()
-    expected = percentile(values, p)
+        {"figures": [*values, None]},
+    )
+    [(found,)] = judge.execute("SELECT targets[1].found FROM slo").fetchall()
+    [(native,)] = judge.execute(f"SELECT QUANTILE_CONT(e2e_latency_s, {p / 100}) FROM turns").fetchall()
+    expected = percentile(values, p / 100)
     if expected is None:
         assert found is None
         assert native is None

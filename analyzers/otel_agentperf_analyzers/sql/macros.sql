@@ -16,13 +16,6 @@ CREATE MACRO newly_covered(start_ns, end_ns, reached_ns) AS
 CREATE MACRO overlap_ns(start_ns, end_ns, window_start_ns, window_end_ns) AS
     GREATEST(0, LEAST(end_ns, window_end_ns) - GREATEST(start_ns, window_start_ns));
 
--- The p-quantile of a sorted list, with linear interpolation at rank (n-1)p: what QUANTILE_CONT computes, for a p that
--- is data. NULL for an empty list.
-CREATE MACRO quantile_of_sorted(items, p) AS
-    items[1 + CAST(FLOOR((len(items) - 1) * p) AS BIGINT)]
-    + (items[1 + CAST(CEIL((len(items) - 1) * p) AS BIGINT)] - items[1 + CAST(FLOOR((len(items) - 1) * p) AS BIGINT)])
-    * ((len(items) - 1) * p - FLOOR((len(items) - 1) * p));
-
 -- Whether a call or turn of that status failed: its figures stay out of percentiles. A partial one did not: what is
 -- known of it is right.
 CREATE MACRO is_failed(status) AS status IN ('error', 'cancelled', 'truncated');

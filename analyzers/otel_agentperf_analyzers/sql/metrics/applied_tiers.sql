@@ -6,7 +6,7 @@
 -- source: ours
 -- reads: turns
 -- visibility: internal
--- storage: view
+-- storage: table
 WITH models AS (
     SELECT DISTINCT request_model AS model FROM turns WHERE kind = 'turn'
 ),

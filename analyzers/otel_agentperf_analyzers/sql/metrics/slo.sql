@@ -101,12 +101,17 @@ tier_targets AS (
 ),
 
 wanted AS (
-    SELECT DISTINCT model, skip_tool_call_turns, use_estimated_tokens, target.metric AS metric FROM tier_targets
+    SELECT
+        *,
+        ROW_NUMBER() OVER (ORDER BY model, skip_tool_call_turns, use_estimated_tokens, metric) AS sample
+    FROM (
+        SELECT DISTINCT model, skip_tool_call_turns, use_estimated_tokens, target.metric AS metric FROM tier_targets
+    )
 ),
 
-samples AS (
+figures AS (
     SELECT
-        wanted.*,
+        wanted.sample,
         population.benchmark_id,
         population.level,
         CASE
@@ -135,17 +140,101 @@ samples AS (
     INNER JOIN population ON population.request_model IS NOT DISTINCT FROM wanted.model
 ),
 
-sorted AS (
+-- A sort or lists of all figures would need memory where there are very many turns. So they are counted in buckets of
+-- one percent first, and only those with a percentile are sorted. Figures up to 0, should there be any, share a bucket.
+samples AS (
     SELECT
-        model,
-        skip_tool_call_turns,
-        use_estimated_tokens,
-        metric,
-        benchmark_id,
-        level,
-        LIST(figure ORDER BY figure) FILTER (figure IS NOT NULL) AS figures
+        *,
+        CASE WHEN figure > 0 THEN FLOOR(LN(figure) * 100) WHEN figure <= 0 THEN -100000 END AS bucket
+    FROM figures
+),
+
+buckets AS (
+    SELECT sample, benchmark_id, level, bucket, COUNT(figure) AS turns
     FROM samples
-    GROUP BY ALL
+    GROUP BY sample, benchmark_id, level, bucket
+),
+
+stacked AS (
+    SELECT
+        *,
+        CAST(
+            SUM(turns) OVER (
+                PARTITION BY sample, benchmark_id, level ORDER BY bucket
+                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            ) AS BIGINT
+        ) - turns AS turns_below
+    FROM buckets
+    WHERE bucket IS NOT NULL
+),
+
+-- The place of each percentile among the figures: linear interpolation at rank (n-1)p, as QUANTILE_CONT has it.
+places AS (
+    SELECT
+        asked.sample,
+        asked.percentile,
+        counts.benchmark_id,
+        counts.level,
+        (counts.turns - 1) * (asked.percentile / 100) AS place
+    FROM (
+        SELECT DISTINCT wanted.sample, tier_targets.target.percentile AS percentile
+        FROM tier_targets
+        INNER JOIN wanted
+            ON wanted.model IS NOT DISTINCT FROM tier_targets.model
+            AND wanted.skip_tool_call_turns = tier_targets.skip_tool_call_turns
+            AND wanted.use_estimated_tokens = tier_targets.use_estimated_tokens
+            AND wanted.metric = tier_targets.target.metric
+    ) AS asked
+    INNER JOIN (
+        SELECT sample, benchmark_id, level, CAST(SUM(turns) AS BIGINT) AS turns
+        FROM buckets
+        GROUP BY sample, benchmark_id, level
+    ) AS counts
+        ON counts.sample = asked.sample
+),
+
+near AS (
+    SELECT DISTINCT stacked.sample, stacked.benchmark_id, stacked.level, stacked.bucket, stacked.turns_below
+    FROM stacked
+    INNER JOIN places
+        ON places.sample = stacked.sample
+        AND places.benchmark_id IS NOT DISTINCT FROM stacked.benchmark_id
+        AND places.level IS NOT DISTINCT FROM stacked.level
+    WHERE stacked.turns_below <= CEIL(places.place) AND stacked.turns_below + stacked.turns > FLOOR(places.place)
+),
+
+ranked AS (
+    SELECT
+        samples.sample,
+        samples.benchmark_id,
+        samples.level,
+        samples.figure,
+        near.turns_below - 1 + ROW_NUMBER() OVER (
+            PARTITION BY samples.sample, samples.benchmark_id, samples.level, samples.bucket ORDER BY samples.figure
+        ) AS rank
+    FROM samples
+    INNER JOIN near
+        ON near.sample = samples.sample
+        AND near.bucket = samples.bucket
+        AND near.benchmark_id IS NOT DISTINCT FROM samples.benchmark_id
+        AND near.level IS NOT DISTINCT FROM samples.level
+),
+
+neighbours AS (
+    SELECT
+        places.sample,
+        places.percentile,
+        places.benchmark_id,
+        places.level,
+        places.place,
+        MAX(ranked.figure) FILTER (ranked.rank = FLOOR(places.place)) AS low,
+        MAX(ranked.figure) FILTER (ranked.rank = CEIL(places.place)) AS high
+    FROM places
+    LEFT JOIN ranked
+        ON ranked.sample = places.sample
+        AND ranked.benchmark_id IS NOT DISTINCT FROM places.benchmark_id
+        AND ranked.level IS NOT DISTINCT FROM places.level
+    GROUP BY places.sample, places.percentile, places.benchmark_id, places.level, places.place
 ),
 
 measured AS (
@@ -154,16 +243,18 @@ measured AS (
         tier_targets.version,
         tier_targets.tier,
         tier_targets.model,
-        sorted.benchmark_id,
-        sorted.level,
+        neighbours.benchmark_id,
+        neighbours.level,
         tier_targets.target,
-        quantile_of_sorted(sorted.figures, tier_targets.target.percentile / 100) AS figure
+        neighbours.low + (neighbours.high - neighbours.low) * (neighbours.place - FLOOR(neighbours.place)) AS figure
     FROM tier_targets
-    INNER JOIN sorted
-        ON sorted.model IS NOT DISTINCT FROM tier_targets.model
-        AND sorted.skip_tool_call_turns = tier_targets.skip_tool_call_turns
-        AND sorted.use_estimated_tokens = tier_targets.use_estimated_tokens
-        AND sorted.metric = tier_targets.target.metric
+    INNER JOIN wanted
+        ON wanted.model IS NOT DISTINCT FROM tier_targets.model
+        AND wanted.skip_tool_call_turns = tier_targets.skip_tool_call_turns
+        AND wanted.use_estimated_tokens = tier_targets.use_estimated_tokens
+        AND wanted.metric = tier_targets.target.metric
+    INNER JOIN neighbours
+        ON neighbours.sample = wanted.sample AND neighbours.percentile = tier_targets.target.percentile
 ),
 
 margins AS (
