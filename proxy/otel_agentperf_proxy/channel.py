@@ -43,6 +43,9 @@ SOCKET_BYTES: Final = 1024 * 1024
 
 RETRY_S: Final = 0.05
 
+CLOSE_S: Final = 8.0
+"""How long the observer may take to read what waits in the end: on a machine that is overloaded it comes last."""
+
 WARN_S: Final = 10.0
 """How often a channel that drops says so."""
 
@@ -245,7 +248,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._connect()
 
-    async def close(self, timeout_s: float = 2.0) -> None:
+    async def close(self, timeout_s: float = CLOSE_S) -> None:
         """Send what waits, within a time limit, and close."""
         until = monotonic_ns() + int(timeout_s * 1e9)
         while (self._waiting or self._missed) and monotonic_ns() < until:

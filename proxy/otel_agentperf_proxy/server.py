@@ -5,6 +5,7 @@ replaced; their listening socket is the supervisor's, so no connection is refuse
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -37,7 +38,7 @@ from otel_agentperf_proxy.sinks import Nowhere
 KEEP_ALIVE_S: Final = 75
 """How long a client's idle connection is kept, as by nginx: longer than clients keep theirs."""
 
-CUT_S: Final = 5.0
+CUT_S: Final = 10.0
 """Time beyond the drain that a relay gets to end."""
 
 STEADY_S: Final = 10.0
@@ -100,7 +101,9 @@ async def relay_child(control: Control) -> None:
     use_format(config.log_format)
     # A stream needs two connections, and what shells and services may open (1024) is a limit for programs that select.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Some systems have a hard limit that none may have.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if control.payload["tells_logs"]:
         attach(Forwarding(control.payload["observer"]))
     worker = f"{control.payload['worker']}-{os.getpid()}"
