@@ -10,10 +10,9 @@ from typing import Any, Final, Self
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from otel_agentperf.policies import METRICS
-from otel_agentperf_analyzers import bootstrap
+from otel_agentperf_analyzers import bootstrap, selecting
 from otel_agentperf_analyzers.bootstrap import Floats, Integers, Weights
 from otel_agentperf_analyzers.sources.base import remove
 from otel_agentperf_analyzers.sources.build import sql_text
@@ -43,26 +42,44 @@ def empty(connection: duckdb.DuckDBPyConnection) -> None:
     _fill(connection, [])
 
 
+LOADS: Final = "curve_loads"
+"""Table that `create` reads."""
+
+
 def needed(tiers: pa.Table) -> str:
-    """SELECT of the loads that these tiers are judged by, relation `applied_tiers`."""
+    """SELECT of what that table holds, for these tiers, relation `applied_tiers`: columns of relation `turn_loads`."""
     metrics = {target["metric"] for targets in tiers.column("targets").to_pylist() for target in targets}
     return f"SELECT {', '.join((*_ALWAYS, *sorted(_COLUMNS[metric] for metric in metrics)))} FROM turn_loads"
 
 
-def create(connection: duckdb.DuckDBPyConnection, loads: pa.Table, tiers: pa.Table) -> None:
-    """Fill it.
+def create(connection: duckdb.DuckDBPyConnection, tiers: pa.Table) -> None:
+    """Fill it from the table of loads. Of these, the turns of one bin are in memory at a time.
 
     Args:
-        loads: relation `turn_loads`, of its columns those that are `needed`.
         tiers: relation `applied_tiers`.
     """
-    at = loads.column_names.index("trajectory_id")
-    loads = loads.set_column(at, "trajectory_id", loads.column(at).dictionary_encode())
+    # In the order of their names, so that the same data gives the same interval in whichever order it comes.
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE curve_trajectories AS
+        SELECT trajectory_id, ROW_NUMBER() OVER (ORDER BY trajectory_id) AS trajectory
+        FROM (SELECT DISTINCT trajectory_id FROM {LOADS})
+    """)
+    highest = dict(connection.execute(f"SELECT model, MAX({_LOAD}) FROM {LOADS} GROUP BY model").fetchall())
     of_models: dict[str | None, list[dict[str, Any]]] = {}
     for tier in tiers.to_pylist():
         of_models.setdefault(tier["model"], []).append(tier)
-    _fill(connection, [row for model, group in of_models.items() for row in _of_model(model, loads, group)])
+    found = [
+        row
+        for model, group in of_models.items()
+        for low, high in bins(int(highest.get(model, 0)))
+        for row in _of_bin(connection, model, low, high, group)
+    ]
+    connection.execute("DROP TABLE curve_trajectories")
+    _fill(connection, found)
 
+
+_LOAD: Final = "GREATEST(1, ROUND_EVEN(agents, 0))"
+"""The load that a turn is counted for."""
 
 _ALWAYS: Final = (
     "model",
@@ -128,15 +145,9 @@ class _Bin:
     @classmethod
     def of(cls, low: int, high: int, turns: pa.Table) -> Self:
         """Resample the trajectories of turns."""
-        encoded = turns.column("trajectory_id").unify_dictionaries().combine_chunks()
-        # In the order of their names, so that the same data gives the same interval in whichever order it comes.
-        indices = encoded.indices.to_numpy()
-        there = np.unique(indices)
-        names = encoded.dictionary.take(pa.array(there))
-        position = np.zeros(len(encoded.dictionary), np.int64)
-        position[there] = pc.rank(names, tiebreaker="dense").to_numpy().astype(np.int64) - 1
+        there, cluster = np.unique(turns.column("trajectory").to_numpy(), return_inverse=True)
         weights = bootstrap.draws(len(there), bootstrap.resamples_for(turns.num_rows))
-        return cls(low, high, turns.drop_columns("trajectory_id"), position[indices], weights)
+        return cls(low, high, turns.drop_columns("trajectory"), cluster, weights)
 
     def judged(self, tiers: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """A row for each tier."""
@@ -187,16 +198,21 @@ class _Bin:
         return bootstrap.percentile(values[counts], share), bootstrap.interval(resampled)
 
 
-def _of_model(model: str | None, loads: pa.Table, tiers: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    column = loads.column("model")
-    of_model = loads.filter(pc.is_null(column) if model is None else pc.equal(column, model))
-    if not of_model.num_rows:
-        return
-    agents = np.maximum(np.rint(of_model.column("agents").to_numpy()), 1)
-    for low, high in bins(int(agents.max())):
-        inside = (agents >= low) & (agents <= high)
-        if inside.any():
-            yield from _Bin.of(low, high, of_model.filter(pa.array(inside))).judged(tiers)
+def _of_bin(
+    connection: duckdb.DuckDBPyConnection, model: str | None, low: int, high: int, tiers: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    turns = selecting.fetch(
+        connection,
+        f"""
+        SELECT * EXCLUDE (model, trajectory_id)
+        FROM {LOADS}
+        INNER JOIN curve_trajectories USING (trajectory_id)
+        WHERE model IS NOT DISTINCT FROM $model AND {_LOAD} BETWEEN $low AND $high
+        """,
+        {"model": model, "low": low, "high": high},
+    )
+    if turns.num_rows:
+        yield from _Bin.of(low, high, turns).judged(tiers)
 
 
 def _target(target: dict[str, Any], found: float, ends: tuple[float, float] | None) -> dict[str, Any]:

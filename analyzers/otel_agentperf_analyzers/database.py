@@ -271,10 +271,17 @@ class Database:
         path = self._relations.place("curve_rows", ("turn_loads", "applied_tiers"))
         if path is None or not curve.load(self._connection, path):
             judged_by = self.fetch("FROM applied_tiers")
-            curve.create(self._connection, self.fetch(curve.needed(judged_by)), judged_by)
+            self._hold(curve.LOADS, curve.needed(judged_by))
+            curve.create(self._connection, judged_by)
+            self._connection.execute(f"DROP TABLE {curve.LOADS}")
             if path is not None:
                 curve.save(self._connection, path)
         self._curve_of = tiers
+
+    def _hold(self, table: str, select: str) -> None:
+        """Make a temporary table of what a SELECT of our own gives."""
+        self._relations.named_in(select)
+        self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {select}")
 
     def close(self) -> None:
         """Let go of the memory, of what was spilled to disk, and of the cache."""

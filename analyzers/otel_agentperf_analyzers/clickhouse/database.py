@@ -194,6 +194,15 @@ class ClickHouseDatabase(Database):
             f"CREATE TEMPORARY TABLE `{table}` ENGINE = {self._engine} AS\n{statement.select}", statement.what
         )
 
+    def _hold(self, table: str, select: str) -> None:
+        """The rows of there, here."""
+        rows = self.fetch(select)
+        self._connection.register("rows_there", rows)
+        try:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS FROM rows_there")
+        finally:
+            self._connection.unregister("rows_there")
+
     def _drop(self, table: str) -> None:
         self._client.run(f"DROP TEMPORARY TABLE IF EXISTS `{table}`", "")
 
