@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 
 from otel_agentperf import semconv
@@ -263,6 +264,15 @@ def to_lines() -> Callable[[str], str]:
         return "".join(line(each) + "\n" for each in parse_spans(notation))
 
     return to_lines
+
+
+@pytest.fixture(scope="session")
+def traffic(to_lines: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden spans in one file."""
+    directory = tmp_path_factory.mktemp("golden")
+    path = directory / "spans.jsonl"
+    path.write_text(golden.lines(to_lines, directory / "stores"))
+    return path
 
 
 @pytest.fixture

@@ -63,14 +63,6 @@ def run() -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture(scope="module")
-def traffic(to_lines: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("golden")
-    path = directory / "spans.jsonl"
-    path.write_text(golden.lines(to_lines, directory / "stores"))
-    return path
-
-
-@pytest.fixture(scope="module")
 def table(run: Callable[[str], str], traffic: Path) -> str:
     """The URL of the golden traffic."""
     return filled(run, "otel_traces", traffic.read_text())

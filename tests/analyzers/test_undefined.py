@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import golden
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,14 +62,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     path = tmp_path_factory.mktemp("inputs") / "prices.toml"
     path.write_text(PRICES)
     return Inputs(prices=pricing.load(path))
-
-
-@pytest.fixture(scope="module")
-def traffic(to_lines: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("golden")
-    path = directory / "spans.jsonl"
-    path.write_text(golden.lines(to_lines, directory / "stores"))
-    return path
 
 
 @pytest.mark.parametrize("priced", [False, True])

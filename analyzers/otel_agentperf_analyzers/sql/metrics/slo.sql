@@ -95,18 +95,19 @@ WITH counted AS (
     GROUP BY request_model, benchmark_id, level
 ),
 
+-- Targets of one sample are bounds of the same figures.
 tier_targets AS (
-    SELECT policy, version, tier, model, skip_tool_call_turns, use_estimated_tokens, UNNEST(targets) AS target
-    FROM applied_tiers
+    SELECT
+        *,
+        DENSE_RANK() OVER (ORDER BY model, skip_tool_call_turns, use_estimated_tokens, target.metric) AS sample
+    FROM (
+        SELECT policy, version, tier, model, skip_tool_call_turns, use_estimated_tokens, UNNEST(targets) AS target
+        FROM applied_tiers
+    )
 ),
 
 wanted AS (
-    SELECT
-        *,
-        ROW_NUMBER() OVER (ORDER BY model, skip_tool_call_turns, use_estimated_tokens, metric) AS sample
-    FROM (
-        SELECT DISTINCT model, skip_tool_call_turns, use_estimated_tokens, target.metric AS metric FROM tier_targets
-    )
+    SELECT DISTINCT sample, model, skip_tool_call_turns, use_estimated_tokens, target.metric AS metric FROM tier_targets
 ),
 
 figures AS (
@@ -176,15 +177,7 @@ places AS (
         counts.benchmark_id,
         counts.level,
         (counts.turns - 1) * (asked.percentile / 100) AS place
-    FROM (
-        SELECT DISTINCT wanted.sample, tier_targets.target.percentile AS percentile
-        FROM tier_targets
-        INNER JOIN wanted
-            ON wanted.model IS NOT DISTINCT FROM tier_targets.model
-            AND wanted.skip_tool_call_turns = tier_targets.skip_tool_call_turns
-            AND wanted.use_estimated_tokens = tier_targets.use_estimated_tokens
-            AND wanted.metric = tier_targets.target.metric
-    ) AS asked
+    FROM (SELECT DISTINCT sample, target.percentile AS percentile FROM tier_targets) AS asked
     INNER JOIN (
         SELECT sample, benchmark_id, level, CAST(SUM(turns) AS BIGINT) AS turns
         FROM buckets
@@ -248,13 +241,8 @@ measured AS (
         tier_targets.target,
         neighbours.low + (neighbours.high - neighbours.low) * (neighbours.place - FLOOR(neighbours.place)) AS figure
     FROM tier_targets
-    INNER JOIN wanted
-        ON wanted.model IS NOT DISTINCT FROM tier_targets.model
-        AND wanted.skip_tool_call_turns = tier_targets.skip_tool_call_turns
-        AND wanted.use_estimated_tokens = tier_targets.use_estimated_tokens
-        AND wanted.metric = tier_targets.target.metric
     INNER JOIN neighbours
-        ON neighbours.sample = wanted.sample AND neighbours.percentile = tier_targets.target.percentile
+        ON neighbours.sample = tier_targets.sample AND neighbours.percentile = tier_targets.target.percentile
 ),
 
 margins AS (
